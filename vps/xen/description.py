@@ -1,6 +1,6 @@
 """The description of a domU: everything that a dom0 must know of it, as an order's body carries it.
 
-`Description.of` reads what came over the wire and believes nothing: names, arguments, sums, sizes and addresses
+`Description.of` reads what came over the wire and believes nothing: names, arguments, sums, sizes, addresses
 are checked again on the dom0, for they become paths and configuration there.
 """
 
