@@ -1,0 +1,7 @@
+"""Users, tenants, who belongs to them, and the ledger of what they may use."""
+
+from accounts.models.quota import QuotaEntry, QuotaExceeded, Resource
+from accounts.models.tenant import Membership, Right, Role, Tenant
+from accounts.models.user import User
+
+__all__ = ["Membership", "QuotaEntry", "QuotaExceeded", "Resource", "Right", "Role", "Tenant", "User"]

@@ -1,0 +1,188 @@
+"""The quota ledger: what a tenant was granted and what it uses, as entries that are never changed.
+
+The sum of the grants is the limit, the sum of the uses is what is taken. A pending request uses already, so that
+two requests cannot both be approved into the same room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from django.conf import settings
+from django.db import models, transaction
+from django.db.models import Sum
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from accounts.models.tenant import Tenant
+from accounts.models.user import User
+
+
+class Resource(models.TextChoices):
+    SERVERS = "servers", gettext_lazy("servers")
+    MEMORY = "memory_mib", gettext_lazy("memory")
+    VCPUS = "vcpus", gettext_lazy("virtual cpus")
+    DISK = "disk_mib", gettext_lazy("disk")
+    KERNELS = "kernel_bytes", gettext_lazy("kernels")
+
+
+class QuotaExceeded(Exception):
+    """A tenant asked for more than is left; the text says what and how much."""
+
+
+class QuotaEntry(models.Model):
+    """One line of the ledger. `amount` is in the unit that the resource's name tells; it may be negative."""
+
+    class Kind(models.TextChoices):
+        GRANT = "grant", gettext_lazy("granted")
+        USE = "use", gettext_lazy("used")
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="quota_entries")
+    resource = models.CharField(max_length=16, choices=Resource.choices)
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    amount = models.BigIntegerField()
+    subject = models.CharField(max_length=80)  # "domu:<id>", "request:<id>", "kernel-version:<id>"
+    reason = models.CharField(max_length=500, blank=True)
+    by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+")
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["tenant", "resource", "kind"]), models.Index(fields=["subject"])]
+
+    def __str__(self) -> str:
+        return f"{self.tenant}: {self.kind} {self.amount} {self.resource} ({self.subject})"
+
+    def save(self, *args: object, **kwargs: object) -> None:
+        if self.pk is not None:
+            raise TypeError("A line of the ledger is never changed; write another one.")
+        super().save(*args, **kwargs)  # type: ignore[arg-type]
+
+    def delete(self, *args: object, **kwargs: object) -> tuple[int, dict[str, int]]:
+        raise TypeError("A line of the ledger is never deleted; write another one.")
+
+
+def sums(tenant: Tenant) -> dict[str, dict[str, int]]:
+    """{resource: {"limit", "used", "left"}} of a tenant."""
+    found: dict[str, dict[str, int]] = {r: {"limit": 0, "used": 0, "left": 0} for r in Resource.values}
+    rows = (
+        QuotaEntry.objects.filter(tenant=tenant)
+        .order_by()
+        .values("resource", "kind")
+        .annotate(total=Sum("amount"))
+    )
+    for row in rows:
+        key = "limit" if row["kind"] == QuotaEntry.Kind.GRANT else "used"
+        found[row["resource"]][key] = row["total"]
+    for line in found.values():
+        line["left"] = line["limit"] - line["used"]
+    return found
+
+
+def grant(tenant: Tenant, amounts: Mapping[str, int], reason: str, by: User | None = None) -> None:
+    """Raise (or, with negative amounts, lower) the limits of a tenant."""
+    QuotaEntry.objects.bulk_create(
+        QuotaEntry(
+            tenant=tenant,
+            resource=resource,
+            kind=QuotaEntry.Kind.GRANT,
+            amount=amount,
+            subject=f"tenant:{tenant.pk}",
+            reason=reason,
+            by=by,
+        )
+        for resource, amount in amounts.items()
+        if amount
+    )
+
+
+def grant_default(tenant: Tenant, by: User | None = None) -> None:
+    """What settings.BERTH_DEFAULT_QUOTA gives to a new tenant."""
+    grant(tenant, settings.BERTH_DEFAULT_QUOTA, "default for new tenants", by)
+
+
+def use(
+    tenant: Tenant,
+    amounts: Mapping[str, int],
+    subject: str,
+    reason: str,
+    by: User | None = None,
+    *,
+    over: bool = False,
+) -> None:
+    """Book the use of `amounts` for `subject`. Raises QuotaExceeded, and then books nothing.
+
+    The tenant's row is locked, so that two bookings are judged one after the other. `over` books even what
+    exceeds (an operator's decision, or something that exists already).
+    """
+    with transaction.atomic():
+        Tenant.objects.select_for_update().get(pk=tenant.pk)
+        if not over:
+            _check(tenant, amounts)
+        QuotaEntry.objects.bulk_create(
+            QuotaEntry(
+                tenant=tenant,
+                resource=resource,
+                kind=QuotaEntry.Kind.USE,
+                amount=amount,
+                subject=subject,
+                reason=reason,
+                by=by,
+            )
+            for resource, amount in amounts.items()
+            if amount
+        )
+
+
+def used_by(subject: str) -> dict[str, int]:
+    """What is booked on one subject."""
+    rows = (
+        QuotaEntry.objects.filter(subject=subject, kind=QuotaEntry.Kind.USE)
+        .order_by()
+        .values("resource")
+        .annotate(total=Sum("amount"))
+    )
+    return {row["resource"]: row["total"] for row in rows if row["total"]}
+
+
+def release(tenant: Tenant, subject: str, reason: str, by: User | None = None) -> None:
+    """Take back all that is booked on `subject`; a second call finds nothing left to take."""
+    with transaction.atomic():
+        Tenant.objects.select_for_update().get(pk=tenant.pk)
+        booked = used_by(subject)
+        use(tenant, {r: -amount for r, amount in booked.items()}, subject, reason, by, over=True)
+
+
+def _check(tenant: Tenant, amounts: Mapping[str, int]) -> None:
+    now = sums(tenant)
+    for resource, amount in amounts.items():
+        if amount > 0 and amount > now[resource]["left"]:
+            raise QuotaExceeded(
+                _("%(tenant)s asks for %(amount)s of %(resource)s, but %(left)s of %(limit)s is left.")
+                % {
+                    "tenant": tenant.name,
+                    "resource": Resource(resource).label,
+                    "amount": shown(resource, amount),
+                    "left": shown(resource, max(0, now[resource]["left"])),
+                    "limit": shown(resource, now[resource]["limit"]),
+                }
+            )
+
+
+def shown(resource: str, amount: int) -> str:
+    """An amount as people read it: `1.5 GiB`, `3`."""
+    if resource == Resource.KERNELS:
+        return size_text(amount)
+    if resource in (Resource.MEMORY, Resource.DISK):
+        return size_text(amount * 1024 * 1024)
+    return str(amount)
+
+
+def size_text(amount: int) -> str:
+    """Bytes as B, KiB, MiB, GiB or TiB."""
+    value = float(amount)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024:
+            return f"{value:.0f} {unit}" if value == int(value) else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"

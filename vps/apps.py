@@ -1,0 +1,10 @@
+"""The Django application of the web side."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class VpsConfig(AppConfig):
+    name = "vps"
+    verbose_name = "Berth"

@@ -1,0 +1,104 @@
+"""THE door out: operation -> signed order -> the dom0's queue, after the commit.
+
+Nothing is lost when Redis is away: the row stays queued, and the sweep sends it. Sending twice is harmless: the
+envelope is the same, and the dom0's journal has the operation's id as its key.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import redis
+from celery import Celery
+from django.conf import settings
+from django.utils import timezone
+from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
+
+from vps.models.dom0 import Dom0
+from vps.models.operation import Operation, State
+from vps.redis import client, now_ms
+from vps.signing import signing_key
+from vps.xen.messages import Channels, Generation, Note, NoteKind, Order, Verb
+
+log = logging.getLogger(__name__)
+
+
+@cache
+def _bell() -> Celery:
+    """The app that publishes to every dom0's queue; no prefix, no results."""
+    app = Celery("berth-orders", broker=settings.BERTH_REDIS_URL, set_as_current=False)
+    app.conf.update(
+        broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 2},
+        broker_connection_retry=False,
+        task_ignore_result=True,
+        task_serializer="json",
+    )
+    return app
+
+
+def ring(dom0_id: UUID, envelope: str) -> None:
+    """Put an envelope on a dom0's queue. Raises redis.RedisError or kombu's OperationalError.
+
+    Without the Queue object Celery would send it to its default queue, silently (STACK-FACTS).
+    """
+    name = Channels(dom0_id).orders
+    queue = Queue(name, Exchange(""), routing_key=name, no_declare=True)
+    _bell().send_task("order", args=[envelope], queue=queue, ignore_result=True, retry=False)
+
+
+def send(operation: Operation) -> bool:
+    """Send an operation that is queued, or send it again; False when Redis is away (the sweep tries again)."""
+    row = Operation.objects.filter(pk=operation.pk).first()
+    if row is None or not (row.is_open or row.state == State.LOST):
+        return False
+    try:
+        if not row.envelope:
+            row = _seal(row)
+        ring(row.dom0_id, row.envelope)
+    except (redis.RedisError, OperationalError, OSError) as error:
+        log.warning("operation %s stays queued, Redis is away: %s", row.pk, error)
+        return False
+    Operation.objects.filter(pk=row.pk).update(sent_at=timezone.now(), tries=row.tries + 1)
+    row.move(State.SENT)
+    log.info("sent %s %s to %s, request %s", row.verb, row.pk, row.dom0_id, row.request_id)
+    return True
+
+
+def _seal(row: Operation) -> Operation:
+    """Make the envelope; whoever comes second takes the first one's."""
+    not_after = now_ms() + settings.BERTH_ORDER_LIFETIME * 1000
+    envelope = signing_key().seal(row.order(not_after))
+    Operation.objects.filter(pk=row.pk, envelope="").update(envelope=envelope, not_after=not_after)
+    row.refresh_from_db()
+    return row
+
+
+def send_cancel(operation: Operation) -> bool:
+    """Ask the dom0 to stop an operation; it reports what remains. False when Redis is away."""
+    try:
+        order = Order(
+            operation=operation.pk,
+            dom0=operation.dom0_id,
+            domu=operation.domu_id,
+            verb=Verb.CANCEL,
+            generation=Generation(operation.epoch, operation.n),
+            not_after=now_ms() + settings.BERTH_ORDER_LIFETIME * 1000,
+            body={"operation": str(operation.pk)},
+            request_id=operation.request_id,
+        )
+        ring(operation.dom0_id, signing_key().seal(order))
+    except (redis.RedisError, OperationalError, OSError) as error:
+        log.warning("cancelling %s failed, Redis is away: %s", operation.pk, error)
+        return False
+    return True
+
+
+def note(dom0: Dom0 | UUID, kind: NoteKind, body: dict[str, Any], seconds: int = 30) -> None:
+    """Send a short-lived note. Raises redis.RedisError."""
+    dom0_id = dom0.pk if isinstance(dom0, Dom0) else dom0
+    sealed = signing_key().seal(Note(dom0_id, kind, now_ms() + seconds * 1000, body))
+    client().lpush(Channels(dom0_id).line, sealed)

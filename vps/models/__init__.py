@@ -1,0 +1,34 @@
+"""The rows of Berth, by noun."""
+
+from vps.models.boot import BootEntryRow, BootMenu
+from vps.models.conflict import Conflict
+from vps.models.disk import Disk
+from vps.models.dom0 import CapacityEntry, Dom0, NoRoom
+from vps.models.domu import Domu
+from vps.models.event import Event
+from vps.models.kernel import Blob, Kernel, KernelVersion, Loader, Upload
+from vps.models.network import MacAddress, Nic
+from vps.models.operation import Operation
+from vps.models.request import Request, Size
+
+__all__ = [
+    "Blob",
+    "BootEntryRow",
+    "BootMenu",
+    "CapacityEntry",
+    "Conflict",
+    "Disk",
+    "Dom0",
+    "Domu",
+    "Event",
+    "Kernel",
+    "KernelVersion",
+    "Loader",
+    "MacAddress",
+    "Nic",
+    "NoRoom",
+    "Operation",
+    "Request",
+    "Size",
+    "Upload",
+]

@@ -1,0 +1,163 @@
+"""Hosts, and the ledger of what was promised on them."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import models, transaction
+from django.db.models import Sum
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from accounts.ids import new_id
+
+BOOT_DISK_MIB = 256  # what a domU's boot disk, its last good one and its kernels may take on the dom0
+
+
+class NoRoom(Exception):
+    """No dom0, or not this one, has the room; the text says what is missing."""
+
+
+class Dom0(models.Model):
+    """A host with Xen. What it is comes with its inventories; what is promised stands in CapacityEntry."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    name = models.CharField(gettext_lazy("name"), max_length=63, unique=True)
+    simulated = models.BooleanField(gettext_lazy("simulated"), default=False)
+    accepts_new = models.BooleanField(gettext_lazy("takes new servers"), default=True)
+    bridge = models.CharField(gettext_lazy("bridge"), max_length=15, default="xenbr0")
+    secret_sha256 = models.CharField(max_length=64)  # of the agent's one credential
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    # As the last inventory has it.
+    heard_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    inventory = models.JSONField(default=dict, blank=True)
+    memory_mib = models.PositiveIntegerField(default=0)  # for guests: the host's less dom0's own
+    cpus = models.PositiveIntegerField(default=0)
+    disk_mib = models.PositiveBigIntegerField(default=0)
+    journal = models.UUIDField(null=True, blank=True)  # whose reports `last_seq` counts
+    last_seq = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @staticmethod
+    def new_secret() -> str:
+        return secrets.token_urlsafe(32)
+
+    @staticmethod
+    def digest(secret: str) -> str:
+        return hashlib.sha256(secret.encode()).hexdigest()
+
+    @property
+    def heard_lately(self) -> bool:
+        """Whether an inventory came within BERTH_SILENT_AFTER seconds."""
+        limit = timezone.now() - timedelta(seconds=settings.BERTH_SILENT_AFTER)
+        return self.heard_at is not None and self.heard_at >= limit
+
+    @property
+    def xen(self) -> dict[str, Any] | None:
+        """Version and capabilities; None when the host runs without Xen or was never heard."""
+        return self.inventory.get("xen")
+
+    @property
+    def verbs(self) -> list[str]:
+        """The verbs that its agent announced."""
+        return list(self.inventory.get("agent", {}).get("verbs", []))
+
+    @property
+    def alarms(self) -> list[dict[str, str]]:
+        return list(self.inventory.get("alarms", []))
+
+    def capacity(self) -> dict[str, dict[str, int]]:
+        """{resource: {"total", "promised", "free"}} for memory_mib and disk_mib."""
+        totals = {"memory_mib": self.memory_mib, "disk_mib": self.disk_mib}
+        promised = dict.fromkeys(totals, 0)
+        rows = self.capacity_entries.order_by().values("resource").annotate(total=Sum("amount"))
+        promised.update({row["resource"]: row["total"] for row in rows})
+        return {
+            r: {"total": total, "promised": promised[r], "free": total - promised[r]}
+            for r, total in totals.items()
+        }
+
+    def why_not(self, memory_mib: int, vcpus: int, disk_mib: int) -> str:
+        """Why a server of this size cannot be placed here, "" when it can (H8)."""
+        if not self.heard_lately:
+            return _("%(dom0)s was not heard lately.") % {"dom0": self.name}
+        if not self.xen:
+            return _("%(dom0)s runs without Xen at the moment.") % {"dom0": self.name}
+        if vcpus > self.cpus:
+            return _("%(dom0)s has %(cpus)s cpus; the server wants %(vcpus)s.") % {
+                "dom0": self.name,
+                "cpus": self.cpus,
+                "vcpus": vcpus,
+            }
+        free = self.capacity()
+        if memory_mib > free["memory_mib"]["free"]:
+            return _("%(dom0)s has %(free)s MiB of memory left; the server wants %(want)s MiB.") % {
+                "dom0": self.name,
+                "free": max(0, free["memory_mib"]["free"]),
+                "want": memory_mib,
+            }
+        if disk_mib + BOOT_DISK_MIB > free["disk_mib"]["free"]:
+            return _("%(dom0)s has %(free)s MiB of disk left; the server wants %(want)s MiB.") % {
+                "dom0": self.name,
+                "free": max(0, free["disk_mib"]["free"]),
+                "want": disk_mib + BOOT_DISK_MIB,
+            }
+        return ""
+
+    def promise(self, amounts: Mapping[str, int], subject: str, reason: str) -> None:
+        """Book room without asking whether it is there (`place` asks, under the lock of this row)."""
+        CapacityEntry.objects.bulk_create(
+            CapacityEntry(dom0=self, resource=r, amount=amount, subject=subject, reason=reason)
+            for r, amount in amounts.items()
+            if amount
+        )
+
+    def place(self, memory_mib: int, vcpus: int, disk_mib: int, subject: str, reason: str) -> None:
+        """Book the room of a server. Raises NoRoom, and then books nothing."""
+        with transaction.atomic():
+            locked = Dom0.objects.select_for_update().get(pk=self.pk)
+            if why := locked.why_not(memory_mib, vcpus, disk_mib):
+                raise NoRoom(why)
+            locked.promise({"memory_mib": memory_mib, "disk_mib": disk_mib + BOOT_DISK_MIB}, subject, reason)
+
+    def give_back(self, subject: str, reason: str) -> None:
+        """Take back all that is booked on `subject`."""
+        with transaction.atomic():
+            Dom0.objects.select_for_update().get(pk=self.pk)
+            rows = (
+                self.capacity_entries.filter(subject=subject)
+                .order_by()
+                .values("resource")
+                .annotate(total=Sum("amount"))
+            )
+            self.promise({row["resource"]: -row["total"] for row in rows}, subject, reason)
+
+
+class CapacityEntry(models.Model):
+    """One line of the ledger of a dom0's room, in MiB. Never changed, only added."""
+
+    dom0 = models.ForeignKey(Dom0, models.PROTECT, related_name="capacity_entries")
+    resource = models.CharField(max_length=16)
+    amount = models.BigIntegerField()
+    subject = models.CharField(max_length=80)
+    reason = models.CharField(max_length=200)
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["dom0", "resource"]), models.Index(fields=["subject"])]
+
+    def __str__(self) -> str:
+        return f"{self.dom0}: {self.amount} {self.resource} ({self.subject})"

@@ -1,0 +1,187 @@
+"""Kernels: files by content, their versions and verdicts, uploads that resume, loaders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from accounts.ids import new_id
+from accounts.models import Tenant, User
+from vps.xen.description import BlobRef
+
+
+class Blob(models.Model):
+    """A file by its content, in the storage under `name`. Shared by all that have the same bytes."""
+
+    sha256 = models.CharField(primary_key=True, max_length=64)
+    size = models.PositiveBigIntegerField()
+    name = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.sha256[:12]} ({self.size} bytes)"
+
+    def ref(self) -> BlobRef:
+        return BlobRef(self.sha256, self.size)
+
+
+class KernelQuerySet(models.QuerySet["Kernel"]):
+    def visible_to(self, user: User) -> KernelQuerySet:
+        """A tenant's own, and the catalogue."""
+        mine = self.filter(models.Q(tenant=None) | models.Q(tenant__memberships__user=user))
+        return self if user.is_operator else mine.distinct()
+
+    def usable_by(self, tenant: Tenant) -> KernelQuerySet:
+        return self.filter(models.Q(tenant=tenant) | models.Q(tenant=None, in_catalogue=True))
+
+
+class Kernel(models.Model):
+    """A named line of kernel versions: a tenant's, or (without tenant) one of the catalogue."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.ForeignKey(Tenant, models.PROTECT, null=True, blank=True, related_name="kernels")
+    name = models.CharField(gettext_lazy("name"), max_length=63)
+    in_catalogue = models.BooleanField(gettext_lazy("in the catalogue"), default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = KernelQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "name"], name="one_kernel_name"),
+            models.UniqueConstraint(
+                fields=["name"], condition=models.Q(tenant=None), name="one_catalogue_name"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class KernelVersion(models.Model):
+    """One upload of a kernel, and what inspection said of it (`report`: vps.xen.inspect's JSON)."""
+
+    class State(models.TextChoices):
+        INSPECTING = "inspecting", gettext_lazy("being inspected")
+        OK = "ok", gettext_lazy("can boot")
+        REFUSED = "refused", gettext_lazy("cannot boot")
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    kernel = models.ForeignKey(Kernel, models.PROTECT, related_name="versions")
+    number = models.PositiveIntegerField()
+    state = models.CharField(max_length=12, choices=State.choices, default=State.INSPECTING)
+    filename = models.CharField(max_length=255)
+    original = models.ForeignKey(Blob, models.PROTECT, related_name="+")
+    plain = models.ForeignKey(Blob, models.PROTECT, null=True, blank=True, related_name="+")
+    ramdisk = models.ForeignKey(Blob, models.PROTECT, null=True, blank=True, related_name="+")
+    report = models.JSONField(default=dict, blank=True)
+    summary = models.CharField(max_length=500, blank=True)
+    note = models.TextField(blank=True)
+    uploaded_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [models.UniqueConstraint(fields=["kernel", "number"], name="one_version_number")]
+
+    def __str__(self) -> str:
+        return f"{self.kernel.name} {self.number}"
+
+    @property
+    def reason(self) -> str:
+        """Why it was refused."""
+        return str(self.report.get("reason") or "")
+
+    def path(self, name: str) -> str:
+        """`ok`, or why the path (pvgrub, direct_pv, direct_pvh) cannot boot it."""
+        return str(self.report.get("paths", {}).get(name, _("It has not been inspected yet.")))
+
+    def blob_for(self, path: str) -> Blob | None:
+        """The file with which this path boots: the original, the plain ELF, or None."""
+        if self.state != self.State.OK or self.path(path) != "ok":
+            return None
+        which = self.report.get("path_files", {}).get(path, "original")
+        return self.plain if which == "plain" else self.original
+
+    @property
+    def architecture(self) -> str:
+        return str(self.report.get("architecture") or "")
+
+    @property
+    def pv(self) -> bool:
+        return bool(self.report.get("pv"))
+
+    @property
+    def pvh(self) -> bool:
+        return bool(self.report.get("pvh"))
+
+
+class Upload(models.Model):
+    """A file on its way in, piece by piece; `offset` bytes are safe in the staging file."""
+
+    class State(models.TextChoices):
+        OPEN = "open", gettext_lazy("in progress")
+        DONE = "done", gettext_lazy("complete")
+        FAILED = "failed", gettext_lazy("failed")
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.ForeignKey(Tenant, models.PROTECT, null=True, blank=True, related_name="uploads")
+    user = models.ForeignKey(User, models.CASCADE, related_name="+")
+    kernel_name = models.CharField(max_length=63)
+    filename = models.CharField(max_length=255)
+    size = models.PositiveBigIntegerField()
+    offset = models.PositiveBigIntegerField(default=0)
+    sha256 = models.CharField(max_length=64, blank=True)  # as the sender said, if they did
+    state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
+    error = models.CharField(max_length=500, blank=True)
+    version = models.ForeignKey(KernelVersion, models.SET_NULL, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    touched_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.offset} of {self.size} bytes"
+
+
+class Loader(models.Model):
+    """A pvgrub image. `build` says what it was made of; a placeholder is taken by simulated dom0s only."""
+
+    class Kind(models.TextChoices):
+        PV64 = "pv64", "PV, 64 bit"
+        PV32 = "pv32", "PV, 32 bit"
+        PVH = "pvh", "PVH"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    kind = models.CharField(max_length=6, choices=Kind.choices)
+    blob = models.ForeignKey(Blob, models.PROTECT, related_name="+")
+    version = models.CharField(max_length=80)
+    build: Any = models.JSONField(default=dict, blank=True)
+    simulated = models.BooleanField(default=False)
+    current = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["kind", "simulated"],
+                condition=models.Q(current=True),
+                name="one_current_loader",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.version}"
+
+    @classmethod
+    def for_kernel(cls, *, pvh: bool, architecture: str, simulated: bool) -> Loader | None:
+        """The loader in use for kernels of this kind; a simulated dom0 takes a real one as well."""
+        kind = cls.Kind.PVH if pvh else cls.Kind.PV32 if architecture == "x86_32" else cls.Kind.PV64
+        found = cls.objects.filter(kind=kind, current=True)
+        if not simulated:
+            found = found.filter(simulated=False)
+        return found.order_by("simulated" if not simulated else "-simulated").first()

@@ -1,0 +1,155 @@
+"""Operations: one thing being done on a dom0, as a row (DESIGN.md 5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from accounts.ids import new_id
+from accounts.models import User
+from vps.xen.messages import Generation, Order, Verb
+
+
+class State(models.TextChoices):
+    QUEUED = "queued", gettext_lazy("queued")
+    SENT = "sent", gettext_lazy("sent")
+    ACCEPTED = "accepted", gettext_lazy("accepted by the dom0")
+    RUNNING = "running", gettext_lazy("running")
+    DONE = "done", gettext_lazy("done")
+    FAILED = "failed", gettext_lazy("failed")
+    REFUSED = "refused", gettext_lazy("refused by the dom0")
+    SUPERSEDED = "superseded", gettext_lazy("superseded")
+    CANCELLED = "cancelled", gettext_lazy("cancelled")
+    LOST = "lost", gettext_lazy("not heard of again")
+
+
+OPEN = frozenset({State.QUEUED, State.SENT, State.ACCEPTED, State.RUNNING})
+ENDED = frozenset(set(State) - OPEN)
+
+# From which states a report or the sweep may move a row to which. A late report may end what was given up.
+MOVES: dict[str, frozenset[str]] = {
+    State.SENT: frozenset({State.QUEUED}),
+    State.ACCEPTED: frozenset({State.QUEUED, State.SENT, State.LOST}),
+    State.RUNNING: frozenset({State.QUEUED, State.SENT, State.ACCEPTED, State.LOST}),
+    State.DONE: frozenset(OPEN | {State.LOST}),
+    State.FAILED: frozenset(OPEN | {State.LOST}),
+    State.REFUSED: frozenset(OPEN | {State.LOST}),
+    State.SUPERSEDED: frozenset(OPEN | {State.LOST}),
+    State.CANCELLED: frozenset(OPEN | {State.LOST}),
+    State.LOST: frozenset(OPEN),
+}
+
+
+class Lane(models.TextChoices):
+    LIFE = "life", gettext_lazy("life of a server")
+    DOM0 = "dom0", gettext_lazy("care of a dom0")
+
+
+class OperationQuerySet(models.QuerySet["Operation"]):
+    def open(self) -> OperationQuerySet:
+        return self.filter(state__in=OPEN)
+
+    def visible_to(self, user: User) -> OperationQuerySet:
+        return self if user.is_operator else self.filter(domu__tenant__memberships__user=user)
+
+
+class Operation(models.Model):
+    """One thing being done. Written in the transaction of the change that wants it; sent after the commit."""
+
+    State = State
+    Lane = Lane
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    domu = models.ForeignKey("vps.Domu", models.PROTECT, null=True, blank=True, related_name="operations")
+    dom0 = models.ForeignKey("vps.Dom0", models.PROTECT, related_name="operations")
+    lane = models.CharField(max_length=8, choices=Lane.choices, default=Lane.LIFE)
+    verb = models.CharField(max_length=12, choices=[(v.value, v.value) for v in Verb])
+    state = models.CharField(max_length=12, choices=State.choices, default=State.QUEUED, db_index=True)
+    epoch = models.PositiveIntegerField(default=0)
+    n = models.PositiveBigIntegerField(default=0)
+    body = models.JSONField(default=dict)
+    envelope = models.TextField(blank=True)  # sealed at the first sending; a resend repeats it
+    not_after = models.BigIntegerField(default=0)  # Redis TIME, ms
+    wanted_before = models.CharField(max_length=8, blank=True)
+    by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+")
+    reason = models.CharField(max_length=500, blank=True)
+    request_id = models.CharField(max_length=64, blank=True)
+    step = models.CharField(max_length=200, blank=True)
+    steps = models.JSONField(default=list, blank=True)
+    error = models.JSONField(default=dict, blank=True)  # code, text, output
+    remains = models.CharField(max_length=500, blank=True)
+    result = models.JSONField(default=dict, blank=True)
+    tries = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    heard_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = OperationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["domu"],
+                condition=models.Q(lane="life", state__in=sorted(OPEN)),
+                name="one_open_life_operation",
+            )
+        ]
+        indexes = [models.Index(fields=["dom0", "state"])]
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.domu or self.dom0}: {self.state}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN
+
+    @property
+    def error_text(self) -> str:
+        return str(self.error.get("text") or "")
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far, or took."""
+        return ((self.ended_at or timezone.now()) - self.created_at).total_seconds()
+
+    def order(self, not_after: int) -> Order:
+        """The order that asks a dom0 for it."""
+        return Order(
+            operation=self.id,
+            dom0=self.dom0_id,
+            domu=self.domu_id,
+            verb=Verb(self.verb),
+            generation=Generation(self.epoch, self.n),
+            not_after=not_after,
+            body=self.body,
+            request_id=self.request_id,
+        )
+
+    def move(self, state: str, **fields: Any) -> bool:
+        """Move to `state` if a row in its state may; say whether it did. One conditional UPDATE.
+
+        `heard_at` and `ended_at` are set as the state demands.
+        """
+        now = timezone.now()
+        if state in ENDED:
+            fields.setdefault("ended_at", now)
+        allowed = MOVES.get(state, frozenset())
+        moved = Operation.objects.filter(pk=self.pk, state__in=allowed).update(state=state, **fields)
+        if moved:
+            self.state = state
+            for name, value in fields.items():
+                setattr(self, name, value)
+        return bool(moved)
+
+    def explain_open(self) -> str:
+        """A sentence for somebody whose click came second."""
+        return _("%(verb)s is still under way (%(state)s); wait for it, or cancel it.") % {
+            "verb": self.verb.capitalize(),
+            "state": self.get_state_display(),
+        }

@@ -1,0 +1,294 @@
+"""THE door in: reports and inventories of dom0s -> rows.
+
+A report is applied once: (journal, seq) says so. Applying is a conditional update, so that late, repeated and
+reordered ones do no harm, and a dom0 speaks of its own domUs only.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from vps.models.dom0 import Dom0
+from vps.models.domu import Domu
+from vps.models.event import Event
+from vps.models.operation import Operation, State
+from vps.xen.messages import Generation, MessageRefused, Outcome, Report, ReportKind, Verb
+from vps.xen.reconcile import Look, Observed, Seen, Wanted, observe, observe_end
+
+log = logging.getLogger(__name__)
+
+_STATES = {
+    Outcome.ACCEPTED: State.ACCEPTED,
+    Outcome.RUNNING: State.RUNNING,
+    Outcome.DONE: State.DONE,
+    Outcome.FAILED: State.FAILED,
+    Outcome.REFUSED: State.REFUSED,
+    Outcome.SUPERSEDED: State.SUPERSEDED,
+    Outcome.CANCELLED: State.CANCELLED,
+}
+_UNSUCCESSFUL = frozenset({State.FAILED, State.REFUSED, State.CANCELLED})
+_LISTS = ("domains", "domus", "alarms", "bridges")
+MAX_TEXT = 8000  # characters of a dom0's own words that are kept
+
+
+def apply(dom0: Dom0, text: str) -> tuple[UUID, int] | None:
+    """Apply one report of `dom0`; gives (journal, seq) to acknowledge, None for one that is not kept.
+
+    What cannot be read or speaks of another's domU is recorded as an event and acknowledged: sending it again
+    would not make it better.
+    """
+    try:
+        report = Report.parse(text)
+        if report.dom0 != dom0.pk:
+            raise MessageRefused(f"The report says that it is of dom0 {report.dom0}.")
+    except MessageRefused as error:
+        _refused(dom0, str(error))
+        return None
+    with transaction.atomic():
+        locked = Dom0.objects.select_for_update().get(pk=dom0.pk)
+        if report.seq and locked.journal == report.journal and report.seq <= locked.last_seq:
+            return report.journal, report.seq
+        try:
+            with transaction.atomic():
+                _APPLY[report.kind](locked, report)
+        except (MessageRefused, KeyError, TypeError, ValueError, AttributeError) as error:
+            _refused(locked, f"{report.kind.value}: {error}")
+        if not report.seq:
+            return None
+        Dom0.objects.filter(pk=dom0.pk).update(journal=report.journal, last_seq=report.seq)
+    return report.journal, report.seq
+
+
+def _refused(dom0: Dom0, why: str) -> None:
+    log.warning("report of %s refused: %s", dom0, why)
+    Event.record(
+        "report.refused", _("A report of %(dom0)s was refused") % {"dom0": dom0}, dom0=dom0, reason=why[:500]
+    )
+
+
+def _own(dom0: Dom0, domu_id: object) -> Domu:
+    """The domU of a report, if it is this dom0's. Raises MessageRefused."""
+    domu = Domu.objects.select_for_update().filter(pk=UUID(str(domu_id)), dom0=dom0).first()
+    if domu is None:
+        raise MessageRefused(f"It speaks of the domU {domu_id}, which is not on this dom0.")
+    return domu
+
+
+def _operation(dom0: Dom0, report: Report) -> None:
+    body = report.body
+    row = Operation.objects.filter(pk=UUID(str(body["operation"])), dom0=dom0).first()
+    if row is None:
+        raise MessageRefused(f"It speaks of the operation {body['operation']}, which is not of this dom0.")
+    outcome = Outcome(body["outcome"])
+    state = _STATES[outcome]
+    fields: dict[str, Any] = {
+        "heard_at": timezone.now(),
+        "step": str(body.get("step") or "")[:200],
+        "steps": list(body.get("steps") or [])[:100],
+        "remains": str(body.get("remains") or "")[:500],
+    }
+    if error := body.get("error"):
+        fields["error"] = {name: str(error.get(name) or "")[:MAX_TEXT] for name in ("code", "text", "output")}
+    if result := body.get("result"):
+        fields["result"] = dict(result)
+    if row.state == state:
+        Operation.objects.filter(pk=row.pk, state=state).update(**fields)
+        return
+    if not row.move(state, **fields):
+        return
+    if state in _UNSUCCESSFUL:
+        _came_to_nothing(dom0, row)
+    elif state == State.DONE:
+        _came_about(row, report.at)
+
+
+def _came_to_nothing(dom0: Dom0, row: Operation) -> None:
+    domu = row.domu
+    if domu is not None:
+        domu = Domu.objects.select_for_update().get(pk=domu.pk)
+        if not domu.operations.open().exists():
+            domu.after_unsuccessful(row)
+    Event.record(
+        "operation.failed",
+        _("%(verb)s of %(name)s: %(state)s")
+        % {"verb": row.verb, "name": domu or dom0, "state": row.get_state_display()},
+        tenant=domu.tenant if domu else None,
+        domu=domu,
+        dom0=dom0,
+        operation=row,
+        reason=row.error_text[:500],
+    )
+
+
+def _came_about(row: Operation, at: int) -> None:
+    if row.domu is None:
+        return
+    domu = Domu.objects.select_for_update().get(pk=row.domu_id)
+    if row.verb == Verb.DELETE:
+        domu.retire()
+        return
+    if serial := row.result.get("menu_serial"):
+        domu.prepared_serial = max(domu.prepared_serial, int(serial))
+    if row.verb in (Verb.PREPARE, Verb.START):
+        domu.made = True
+    if row.verb in _SEEN_AFTER and at >= domu.observed_ms:
+        domu.seen = Seen(_SEEN_AFTER[row.verb], at)
+    domu.save()
+    Event.record(
+        "operation.done",
+        _("%(verb)s of %(name)s is done") % {"verb": row.verb, "name": domu},
+        tenant=domu.tenant,
+        domu=domu,
+        dom0=row.dom0,
+        operation=row,
+    )
+
+
+# What the end of an operation shows at once; the next inventory confirms or corrects it.
+_SEEN_AFTER = {
+    Verb.START.value: Observed.RUNNING,
+    Verb.REBOOT.value: Observed.RUNNING,
+    Verb.UNPAUSE.value: Observed.RUNNING,
+    Verb.PAUSE.value: Observed.PAUSED,
+    Verb.SHUTDOWN.value: Observed.GONE,
+    Verb.DESTROY.value: Observed.GONE,
+}
+
+
+def _booted(dom0: Dom0, report: Report) -> None:
+    body = report.body
+    domu = _own(dom0, body["domu"])
+    domu.run = UUID(str(body["run"]))
+    domu.domid = int(body["domid"])
+    domu.boots = max(domu.boots, int(body["boots"]))
+    domu.booted_at = _time(report.at)
+    domu.booted_label = str(body.get("label") or "")[:200]
+    domu.seen = Seen(Observed.RUNNING, max(report.at, domu.observed_ms))
+    domu.last_end = {}
+    domu.save()
+    Event.record(
+        "domu.booted",
+        _("%(name)s booted %(label)s") % {"name": domu, "label": domu.booted_label or _("its own kernel")},
+        tenant=domu.tenant,
+        domu=domu,
+        dom0=dom0,
+        after={"boots": domu.boots, "why": str(body.get("why") or "")},
+    )
+
+
+def _ended(dom0: Dom0, report: Report) -> None:
+    body = report.body
+    domu = _own(dom0, body["domu"])
+    run = UUID(str(body["run"]))
+    if domu.run is not None and run != domu.run:
+        return
+    domu.last_end = {
+        "reason": str(body["reason"])[:20],
+        "code": body.get("code"),
+        "next": str(body.get("next") or "")[:20],
+        "restart_in": body.get("restart_in"),
+        "tail": str(body.get("tail") or "")[:4096],
+        "at": _time(report.at).isoformat(),
+    }
+    domu.seen, domu.domid = observe_end(domu.seen, report.at), None
+    domu.save()
+    Event.record(
+        "domu.ended",
+        _("%(name)s ended: %(reason)s") % {"name": domu, "reason": domu.last_end["reason"]},
+        tenant=domu.tenant,
+        domu=domu,
+        dom0=dom0,
+        after={"next": domu.last_end["next"]},
+    )
+
+
+def _inventory(dom0: Dom0, report: Report) -> None:
+    body = dict(report.body)
+    for name in _LISTS:
+        if not isinstance(body.get(name, []), list):
+            raise MessageRefused(f"{name} is not a list.")
+    was_heard = dom0.heard_lately
+    dom0.heard_at = timezone.now()
+    dom0.inventory = body
+    fields = ["heard_at", "inventory"]
+    if body.get("xen"):
+        own = sum(int(row["memory_mib"]) for row in body["domains"] if row.get("domid") == 0)
+        dom0.memory_mib = max(0, int(body["memory_mib"]) - own)
+        dom0.cpus = int(body["cpus"])
+        dom0.disk_mib = int(body["disk_mib"])
+        fields += ["memory_mib", "cpus", "disk_mib"]
+    dom0.save(update_fields=fields)
+    if not was_heard:
+        Event.record("dom0.heard", _("%(dom0)s was heard again") % {"dom0": dom0}, dom0=dom0)
+    _observe(dom0, body, report.at)
+
+
+_OBSERVED = (
+    "observed",
+    "observed_ms",
+    "absent_ms",
+    "domid",
+    "phase",
+    "made",
+    "prepared_serial",
+    "boots",
+    "wanted",
+)
+
+
+def _observe(dom0: Dom0, body: dict[str, Any], at: int) -> None:
+    """Bring what was seen into the rows; vps.xen.reconcile has the rules."""
+    domains = {str(row["uuid"]): row for row in body.get("domains", [])}
+    agents = {str(row["id"]): row for row in body.get("domus", [])}
+    for domu in Domu.objects.live().filter(dom0=dom0).with_open_operation():
+        before = [getattr(domu, name) for name in _OBSERVED]
+        domain = domains.get(str(domu.pk))
+        state = _state(domain["state"]) if domain else None
+        domu.seen = observe(domu.seen, Look(at, state, bool(body.get("xen"))))
+        if domain is not None:
+            domu.domid = int(domain["domid"])
+        elif domu.observed == Observed.GONE:
+            domu.domid = None
+        _take_agents_word(domu, agents.get(str(domu.pk)))
+        after = [getattr(domu, name) for name in _OBSERVED]
+        # The reports of a dom0 are applied one by one; only a click can come between, and it raises n.
+        if after != before:
+            Domu.objects.filter(pk=domu.pk, epoch=domu.epoch, n=domu.n).update(
+                **dict(zip(_OBSERVED, after, strict=True))
+            )
+
+
+def _state(word: object) -> Observed:
+    return Observed(word) if word in set(Observed) else Observed.UNKNOWN
+
+
+def _take_agents_word(domu: Domu, agent: dict[str, Any] | None) -> None:
+    if agent is None:
+        return
+    domu.phase = str(agent.get("phase") or "")[:12]
+    domu.boots = max(domu.boots, int(agent.get("boots") or 0))
+    domu.prepared_serial = int(agent.get("menu_serial") or 0)
+    generation = Generation.of(agent.get("generation"))
+    current = (generation.epoch, generation.n) == (domu.epoch, domu.n)
+    # Between orders the agent decides: a guest that powered itself off is to stay off.
+    if current and not domu.open_operation and agent.get("wanted") in set(Wanted):
+        domu.wanted = str(agent["wanted"])
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+
+
+_APPLY = {
+    ReportKind.OPERATION: _operation,
+    ReportKind.BOOTED: _booted,
+    ReportKind.ENDED: _ended,
+    ReportKind.INVENTORY: _inventory,
+}

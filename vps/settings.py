@@ -1,0 +1,202 @@
+"""All settings, from the environment; what is missing or wrong stops the start with a sentence.
+
+Secrets come from files (`..._FILE`) or, for a container, from the variable itself; never from this file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+from csp.constants import NONCE, NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+
+def secret(name: str, default: str | None = None) -> str:
+    """A secret from the file named by NAME_FILE, or from NAME. Raises ImproperlyConfigured."""
+    if path := env.str(f"{name}_FILE", default=""):
+        try:
+            return Path(path).read_text().strip()
+        except OSError as error:
+            raise ImproperlyConfigured(f"{name}_FILE names {path}, which cannot be read: {error}") from error
+    value = env.str(name, default=default or "")
+    if not value:
+        raise ImproperlyConfigured(f"Set {name}_FILE to a file that holds the secret (or {name} itself).")
+    return value
+
+
+BERTH_QUICKSTART = env.bool("BERTH_QUICKSTART", default=False)
+DEBUG = env.bool("BERTH_DEBUG", default=False)
+BERTH_DATA_DIR = Path(env.str("BERTH_DATA_DIR", default=str(BASE_DIR / "var" / "berth"))).resolve()
+BERTH_BASE_URL = env.str("BERTH_BASE_URL", default="http://localhost:8000").rstrip("/")
+# Where browsers reach the gateway. Empty: /ws/ of the same origin (nginx in front).
+BERTH_GATEWAY_URL = env.str("BERTH_GATEWAY_URL", default="").rstrip("/")
+BERTH_REDIS_URL = secret("BERTH_REDIS_URL", default="redis://127.0.0.1:6379/0")
+# How the dom0s reach Redis and the web, where that is another address than ours.
+BERTH_AGENT_REDIS_URL = env.str("BERTH_AGENT_REDIS_URL", default="")
+BERTH_AGENT_WEB_URL = env.str("BERTH_AGENT_WEB_URL", default="")
+BERTH_SIGNING_KEY_FILE = Path(env.str("BERTH_SIGNING_KEY_FILE", default=str(BERTH_DATA_DIR / "signing.key")))
+
+SECRET_KEY = secret("BERTH_SECRET_KEY", default="insecure-only-for-tests" if DEBUG else None)
+_base = urlsplit(BERTH_BASE_URL)
+if _base.scheme not in ("http", "https") or not _base.hostname:
+    raise ImproperlyConfigured(
+        f"BERTH_BASE_URL is {BERTH_BASE_URL!r}; it must look like https://berth.example.org."
+    )
+ALLOWED_HOSTS = [_base.hostname, *env.list("BERTH_ALLOWED_HOSTS", default=[])]
+if BERTH_QUICKSTART or DEBUG:
+    ALLOWED_HOSTS += ["localhost", "127.0.0.1"]
+CSRF_TRUSTED_ORIGINS = [BERTH_BASE_URL]
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "accounts",
+    "vps.apps.VpsConfig",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "vps.middleware.RequestIdMiddleware",
+]
+
+ROOT_URLCONF = "vps.urls"
+WSGI_APPLICATION = "vps.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "csp.context_processors.nonce",
+                "vps.context.page",
+            ],
+        },
+    }
+]
+
+DATABASES = {
+    "default": env.db_url("BERTH_DATABASE_URL", default=f"sqlite:///{BERTH_DATA_DIR / 'berth.sqlite3'}"),
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = 60
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "login"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if _base.scheme == "https":
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+    SECURE_SSL_REDIRECT = True
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_HSTS_SECONDS = 31536000
+
+_gateway = [BERTH_GATEWAY_URL] if BERTH_GATEWAY_URL else []
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF, *_gateway],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+    }
+}
+
+LANGUAGE_CODE = "en"
+USE_I18N = True
+TIME_ZONE = "UTC"
+USE_TZ = True
+LOCALE_PATHS = [BASE_DIR / "locale"]
+
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = BERTH_DATA_DIR / "static"
+STORAGES = {
+    "default": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": BERTH_DATA_DIR / "files"},
+    },
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+if DEBUG:
+    STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    WHITENOISE_USE_FINDERS = True
+    WHITENOISE_AUTOREFRESH = True
+
+# Uploads of kernels: pieces are appended to a staging file; nothing else is ever large.
+BERTH_STAGING_DIR = BERTH_DATA_DIR / "staging"
+BERTH_KERNEL_LIMIT = 256 * 1024 * 1024  # bytes
+BERTH_UPLOAD_PIECE = 8 * 1024 * 1024  # bytes
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
+
+# Delivery, seconds.
+BERTH_ORDER_LIFETIME = env.int("BERTH_ORDER_LIFETIME", default=900)  # not-after of an order
+BERTH_RESEND_AFTER = env.int("BERTH_RESEND_AFTER", default=10)  # an order that nobody accepted
+BERTH_ASK_AFTER = env.int("BERTH_ASK_AFTER", default=60)  # an accepted operation without news
+BERTH_SILENT_AFTER = env.int("BERTH_SILENT_AFTER", default=35)  # a dom0 that was not heard
+BERTH_OUTPUT_LIMIT = 100_000  # entries of a dom0's report stream that are read before it is cut
+
+# What a new tenant may use. MiB, numbers, bytes.
+BERTH_DEFAULT_QUOTA = {
+    "servers": 5,
+    "memory_mib": 4096,
+    "vcpus": 8,
+    "disk_mib": 40960,
+    "kernel_bytes": 2 * 1024**3,
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.str("BERTH_LOG_LEVEL", default="INFO")},
+}
+EMAIL_BACKEND = env.str("BERTH_EMAIL_BACKEND", default="django.core.mail.backends.console.EmailBackend")

@@ -1,0 +1,86 @@
+"""What nobody clicks: send what stayed queued, ask again, give up, admit dom0s again, forget old uploads."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import redis
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from vps import dispatch
+from vps.models import Dom0, Event, Operation
+from vps.models.domu import Domu
+from vps.models.operation import State
+from vps.redis import admit_missing, now_ms
+
+log = logging.getLogger(__name__)
+
+
+def sweep() -> dict[str, int]:
+    """One round; gives how many rows each part touched. Raises redis.RedisError when Redis is away."""
+    now_ms()  # Redis answers, or there is nothing to be done in this round
+    return {
+        "admitted": len(admit_missing(Dom0.objects.all())),
+        "lost": _give_up(),
+        "sent": _send_again(),
+    }
+
+
+def _send_again() -> int:
+    """Queued ones, sent ones that nobody accepted, and accepted ones without news: each once more.
+
+    A dom0 answers an order that its journal knows with where it stands.
+    """
+    now = timezone.now()
+    resend = now - timedelta(seconds=settings.BERTH_RESEND_AFTER)
+    ask = now - timedelta(seconds=settings.BERTH_ASK_AFTER)
+    rows = Operation.objects.filter(
+        Q(state=State.QUEUED)
+        | Q(state=State.SENT, sent_at__lt=resend)
+        | Q(state__in=[State.ACCEPTED, State.RUNNING], heard_at__lt=ask, sent_at__lt=ask)
+        # What was given up is asked about now and then, while its dom0 is heard.
+        | Q(state=State.LOST, sent_at__lt=ask, tries__lt=100, dom0__heard_at__gt=resend)
+    ).order_by("pk")
+    return sum(dispatch.send(row) for row in rows[:500])
+
+
+def _give_up() -> int:
+    """Sent, and the time for accepting it is over: lost, said so, and wanted is what it was."""
+    try:
+        clock = now_ms()
+    except redis.RedisError:
+        return 0
+    count = 0
+    grace = 30_000
+    for row in Operation.objects.filter(state=State.SENT, not_after__lt=clock - grace)[:500]:
+        with transaction.atomic():
+            if not row.move(
+                State.LOST,
+                error={
+                    "code": "not_accepted",
+                    "text": _(
+                        "%(dom0)s did not take the order in time; it will refuse it should it come late."
+                    )
+                    % {"dom0": row.dom0},
+                    "output": "",
+                },
+            ):
+                continue
+            count += 1
+            domu = Domu.objects.select_for_update().filter(pk=row.domu_id).first()
+            if domu is not None:
+                domu.after_unsuccessful(row)
+            Event.record(
+                "operation.lost",
+                _("%(verb)s was not heard of again") % {"verb": row.verb},
+                tenant=domu.tenant if domu else None,
+                domu=domu,
+                dom0=row.dom0,
+                operation=row,
+            )
+    return count

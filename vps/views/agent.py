@@ -1,0 +1,73 @@
+"""What agents fetch: files by content, and only those that one of their domUs needs."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from typing import IO
+from uuid import UUID
+
+from django.core.files.storage import default_storage
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.views.decorators.http import require_safe
+
+from vps.models import Blob, BootMenu, Dom0
+from vps.xen.description import Boot
+
+_RANGE = re.compile(r"bytes=(\d+)-")
+_PIECE = 256 * 1024
+
+
+def dom0_of(request: HttpRequest) -> Dom0 | None:
+    """The dom0 whose credential the request carries: `Authorization: Bearer <dom0 id>:<secret>`."""
+    scheme, _, credential = request.headers.get("Authorization", "").partition(" ")
+    name, _, secret = credential.partition(":")
+    try:
+        dom0 = Dom0.objects.filter(pk=UUID(name)).first() if scheme == "Bearer" else None
+    except ValueError:
+        return None
+    if dom0 is None or not secrets.compare_digest(dom0.secret_sha256, Dom0.digest(secret)):
+        return None
+    return dom0
+
+
+@require_safe
+def blob(request: HttpRequest, sha256: str) -> HttpResponse | StreamingHttpResponse:
+    """The bytes of a blob, from an offset where Range asks for it."""
+    dom0 = dom0_of(request)
+    if dom0 is None:
+        return HttpResponse(
+            "The credential of this dom0 is not known.\n", status=401, content_type="text/plain"
+        )
+    row = Blob.objects.filter(pk=sha256).first()
+    if row is None or sha256 not in needed_by(dom0):
+        raise Http404
+    start = 0
+    if given := _RANGE.fullmatch(request.headers.get("Range", "")):
+        start = min(int(given.group(1)), row.size)
+    file = default_storage.open(row.name, "rb")
+    file.seek(start)
+    response = StreamingHttpResponse(
+        _pieces(file), status=206 if start else 200, content_type="application/octet-stream"
+    )
+    response["Content-Length"] = str(row.size - start)
+    if start:
+        response["Content-Range"] = f"bytes {start}-{row.size - 1}/{row.size}"
+    return response
+
+
+def needed_by(dom0: Dom0) -> set[str]:
+    """The sums of all files in the saved menus, present and last, of the servers on a dom0."""
+    needed = set()
+    menus = BootMenu.objects.filter(domu__dom0=dom0, domu__deleted_at=None).select_related("domu")
+    for menu in menus:
+        if menu.serial >= min(menu.domu.menu_serial, menu.domu.prepared_serial):
+            needed |= {ref.sha256 for ref in Boot.of(menu.boot).blobs()}
+    return needed
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(_PIECE):
+            yield piece
