@@ -1,0 +1,79 @@
+"""The agent's dependencies as wheels for dom0's Python, fetched on the host: dom0 has no way out."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from lab import cache
+from lab.commands import run
+from lab.errors import LabError
+
+REQUIREMENTS = cache.ROOT / "requirements" / "agent.txt"
+# Debian 12's interpreter, which may be older than the host's: a marker such as
+# `python_full_version < '3.11.3'` has to be read for dom0, not for here.
+DOM0_PYTHON = {
+    "python_version": "3.11",
+    "python_full_version": "3.11.2",
+    "implementation_name": "cpython",
+    "platform_python_implementation": "CPython",
+    "platform_machine": "x86_64",
+    "platform_system": "Linux",
+    "sys_platform": "linux",
+    "os_name": "posix",
+    "extra": "",
+}
+_GLIBC = 36
+
+
+def requirement_lines(text: str) -> list[str]:
+    """Lines of a hashed requirements file that hold for dom0, without their markers: `name==1 --hash=...`."""
+    lines = []
+    for line in re.sub(r"\\\n", " ", text).splitlines():
+        line = line.partition(" #")[0].strip()
+        if not line or line.startswith("#"):
+            continue
+        spec, *hashes = re.split(r"\s+(?=--hash)", line)
+        if not hashes:
+            raise LabError(f"{REQUIREMENTS.name} has a line without a hash: {spec}")
+        wanted = Requirement(spec)
+        if wanted.marker is None or wanted.marker.evaluate(DOM0_PYTHON):
+            lines.append(" ".join([f"{wanted.name}{wanted.specifier}", *hashes]))
+    return lines
+
+
+def wheels() -> Path:
+    """A folder with `requirements.txt` and every wheel that it names."""
+    lines = requirement_lines(REQUIREMENTS.read_text())
+
+    def make(place: Path) -> None:
+        (place / "requirements.txt").write_text("".join(f"{line}\n" for line in lines))
+        platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in range(_GLIBC, 4, -1)]
+        run(
+            [
+                *[
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "download",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    "--no-deps",
+                ],
+                *[
+                    "--only-binary=:all:",
+                    "--python-version=3.11",
+                    "--implementation=cp",
+                    "--abi=cp311",
+                    "--abi=abi3",
+                ],
+                *["--abi=none", "--platform=manylinux2014_x86_64", *platforms],
+                *["--require-hashes", "--requirement", place / "requirements.txt", "--dest", place],
+            ],
+            timeout=600,
+        )
+
+    return cache.kept("wheels", {"lines": lines}, make)
