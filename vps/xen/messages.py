@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 SCHEMA = 1
 MAX_ENVELOPE = 1024 * 1024  # characters
+MAX_WHOLE = 2**63  # what a database column of either side can still hold lies below
 
 
 class MessageRefused(ValueError):
@@ -96,13 +97,9 @@ class Generation:
     @classmethod
     def of(cls, value: object) -> Generation:
         """Read `[epoch, n]`. Raises MessageRefused."""
-        if (
-            isinstance(value, (list, tuple))
-            and len(value) == 2
-            and all(isinstance(part, int) and not isinstance(part, bool) and part >= 0 for part in value)
-        ):
-            return cls(value[0], value[1])
-        raise MessageRefused(f"A generation is a pair of whole numbers, not {value!r}.")
+        if not isinstance(value, (list, tuple)) or len(value) != 2:
+            raise MessageRefused(f"A generation is a pair of whole numbers, not {str(value)[:40]}.")
+        return cls(_whole(value[0]), _whole(value[1]))
 
 
 @dataclass(frozen=True)
@@ -371,6 +368,6 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise MessageRefused(f"{value!r} is not a whole number.")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MAX_WHOLE:
+        raise MessageRefused(f"{str(value)[:40]} is not a whole number from 0 to 2^63-1.")
     return value
