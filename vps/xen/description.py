@@ -252,6 +252,11 @@ class Description:
             disks = tuple(DiskSpec.of(item) for item in _sequence(value, "disks", MAX_DISKS))
             if len({disk.index for disk in disks}) != len(disks):
                 raise DescriptionRefused("Two disks have the same index.")
+            if len({disk.id for disk in disks}) != len(disks):
+                raise DescriptionRefused("Two disks have the same id, so they would be one file.")
+            nics = tuple(NicSpec.of(item) for item in _sequence(value, "nics", MAX_NICS))
+            if len({nic.mac for nic in nics}) != len(nics):
+                raise DescriptionRefused("Two network interfaces have the same MAC address.")
             return cls(
                 _uuid(value, "id"),
                 check_domu_name(_text(value, "name")),
@@ -260,7 +265,7 @@ class Description:
                 _number(value, "memory_mib", 4, 16 * 1024 * 1024),
                 _number(value, "vcpus", 1, 512),
                 tuple(sorted(disks, key=lambda disk: disk.index)),
-                tuple(NicSpec.of(item) for item in _sequence(value, "nics", MAX_NICS)),
+                nics,
                 Boot.of(_mapping(value).get("boot")),
                 _truth(value, "autostart"),
                 _number(value, "crash_limit", 0, 1000),
