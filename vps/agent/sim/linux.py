@@ -1,0 +1,94 @@
+"""Linux as a guest, and whatever is not NetBSD: its boot log up to a root shell."""
+
+from __future__ import annotations
+
+import re
+
+from vps.agent.sim.disks import disk_number
+from vps.agent.sim.guest import Running, Shell, crash
+from vps.agent.sim.wire import Ended, Event, Line, Wait
+
+
+def start(running: Running) -> Line:
+    """Boot, mount the root (or panic for it), and be a shell."""
+    log = _log(running)
+    yield from running.lines(log)
+    root = running.argument("root")
+    ramdisk = running.kernel.get("ramdisk_size")
+    if ramdisk is None and not _root_exists(running, root):
+        yield from crash(running, f'VFS: Unable to mount root fs on unknown-block(0,0) (root="{root or ""}")')
+    if ramdisk is not None:
+        log.append(_stamp(running, f"Trying to unpack rootfs image as initramfs... {ramdisk} bytes"))
+        log.append(_stamp(running, "Run /init as init process"))
+    else:
+        log.append(_stamp(running, f"VFS: Mounted root (ext4 filesystem) readonly on {root}."))
+        log.append(_stamp(running, "Run /sbin/init as init process"))
+    running.say("\n".join(log[-2:]) + "\n")
+    running.say(f"\nBerth simulated guest: boot {running.count}, kernel {running.digest}\n\n")
+    while True:
+        yield from Shell(running, "/ # ", log, lambda reason: _power(running, reason)).run()
+
+
+def _log(running: Running) -> list[str]:
+    record, kernel = running.domain.record, running.kernel
+    configuration = f" ({running.configuration})" if running.configuration else ""
+    name = "Linux" if "linux" in str(kernel.get("guest_os") or "linux").lower() else str(kernel["guest_os"])
+    texts = [
+        f"{name} version {running.release}{configuration} (simulated@berth) sha256 {running.digest}",
+        f"Command line: {running.arguments}",
+        f"x86/fpu: simulated, boot {running.count} of this server",
+        "Booting paravirtualized kernel on Xen" + (" PVH" if record["type"] == "pvh" else ""),
+        "Xen version: 4.17 (preserve-AD)",
+        f"smpboot: Allowing {record['vcpus']} CPUs, 0 hotplug CPUs",
+        f"Memory: {record['memory'] * 1024 - 14336}K/{record['memory'] * 1024}K available",
+        f"Kernel command line: {running.arguments}",
+        "printk: console [hvc0] enabled",
+        "Freeing unused kernel image memory: 2048K",
+    ]
+    for disk in record["disks"]:
+        size = "read-only " if not disk["writable"] else ""
+        texts.append(f"blkfront: {_device(disk['device'])}: {size}flush diskcache: enabled;")
+    texts += [
+        f"xen_netfront: eth{index} is {nic['mac'] or 'random'}" for index, nic in enumerate(record["nics"])
+    ]
+    return [f"[{index * 0.113:12.6f}] {text}" for index, text in enumerate(texts)]
+
+
+def _stamp(running: Running, text: str) -> str:
+    return f"[{running.age:12.6f}] {text}"
+
+
+def _device(vdev: str) -> str:
+    number = disk_number(vdev)
+    return f"xvd{chr(ord('a') + number)}" if number is not None and number < 26 else vdev
+
+
+def _root_exists(running: Running, root: str | None) -> bool:
+    """Whether root= names something that this domain has."""
+    if root is None:
+        return False
+    if re.match(r"/dev/ram|(PART)?UUID=|(PART)?LABEL=|/dev/mapper/|/dev/disk/", root):
+        return True
+    match = re.fullmatch(r"(?:/dev/)?((?:xvd|hd|sd)[a-z])\d*", root)
+    devices = {_device(disk["device"]) for disk in running.domain.record["disks"]}
+    return bool(match) and re.sub("^(hd|sd)", "xvd", match[1]) in devices  # type: ignore[index]
+
+
+def panic(running: Running, why: str) -> list[str]:
+    texts = [
+        f"Kernel panic - not syncing: {why}",
+        f"CPU: 0 PID: 1 Comm: swapper/0 Not tainted {running.release} #1",
+        "Call Trace:",
+        " panic+0x118/0x2f0",
+        "---[ end Kernel panic - not syncing ]---",
+    ]
+    return [_stamp(running, text) for text in texts]
+
+
+def _power(running: Running, reason: int) -> Line:
+    running.say("\nThe system is going down NOW!\nSent SIGTERM to all processes\n")
+    event: Event = yield Wait(running.domain.machine.time("shutdown"), keys=False)
+    assert event is not None
+    what = "Restarting system" if reason == 1 else "Power down"
+    running.say(_stamp(running, f"reboot: {what}") + "\n")
+    raise Ended(reason)
