@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
+from uuid import UUID
 
 import redis
 from django.conf import settings
@@ -13,12 +14,15 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from vps import dispatch
-from vps.models import Dom0, Event, Operation
+from vps.models import Dom0, Event, KernelVersion, Operation
 from vps.models.domu import Domu
 from vps.models.operation import State
 from vps.redis import admit_missing, now_ms
+from vps.tasks import inspect_version
+from vps.uploads import forget_abandoned
 
 log = logging.getLogger(__name__)
+INSPECTION_AGAIN = timedelta(seconds=60)
 
 
 def sweep() -> dict[str, int]:
@@ -28,6 +32,8 @@ def sweep() -> dict[str, int]:
         "admitted": len(admit_missing(Dom0.objects.all())),
         "lost": _give_up(),
         "sent": _send_again(),
+        "inspections": _ring_inspections(),
+        "uploads": forget_abandoned(),
     }
 
 
@@ -84,3 +90,19 @@ def _give_up() -> int:
                 operation=row,
             )
     return count
+
+
+_rung: dict[UUID, datetime] = {}  # version -> when its inspection was last rung for
+
+
+def _ring_inspections() -> int:
+    """Versions that wait for inspection since long: the bell was lost, or the worker died."""
+    now = timezone.now()
+    waiting = KernelVersion.objects.filter(
+        state=KernelVersion.State.INSPECTING, created_at__lt=now - timedelta(seconds=20)
+    ).values_list("pk", flat=True)
+    due = [pk for pk in waiting[:50] if _rung.get(pk, now - INSPECTION_AGAIN) <= now - INSPECTION_AGAIN]
+    for pk in due:
+        _rung[pk] = now
+        inspect_version.ring(pk)
+    return len(due)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
+from django.db.models.functions import Least
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.ids import new_id
 from accounts.models import Tenant, User
+from accounts.models.quota import release
+from vps.models.conflict import Conflict
+from vps.models.event import Event
 from vps.xen.description import BlobRef
 
 
@@ -61,6 +66,15 @@ class Kernel(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def offer(self, offered: bool, by: User) -> None:
+        """Offer a kernel of the catalogue to everybody, or stop offering it."""
+        with transaction.atomic():
+            if not Kernel.objects.filter(pk=self.pk, in_catalogue=not offered).update(in_catalogue=offered):
+                return
+            self.in_catalogue = offered
+            text = _("%(kernel)s is offered to everybody") if offered else _("%(kernel)s is offered no more")
+            Event.record("kernel.catalogue", text % {"kernel": self}, actor=by, after={"offered": offered})
+
 
 class KernelVersion(models.Model):
     """One upload of a kernel, and what inspection said of it (`report`: vps.xen.inspect's JSON)."""
@@ -75,7 +89,7 @@ class KernelVersion(models.Model):
     number = models.PositiveIntegerField()
     state = models.CharField(max_length=12, choices=State.choices, default=State.INSPECTING)
     filename = models.CharField(max_length=255)
-    original = models.ForeignKey(Blob, models.PROTECT, related_name="+")
+    original = models.ForeignKey(Blob, models.PROTECT, null=True, blank=True, related_name="+")
     plain = models.ForeignKey(Blob, models.PROTECT, null=True, blank=True, related_name="+")
     ramdisk = models.ForeignKey(Blob, models.PROTECT, null=True, blank=True, related_name="+")
     report = models.JSONField(default=dict, blank=True)
@@ -93,6 +107,11 @@ class KernelVersion(models.Model):
         return f"{self.kernel.name} {self.number}"
 
     @property
+    def subject(self) -> str:
+        """Its name in the quota ledger."""
+        return f"kernel-version:{self.pk}"
+
+    @property
     def reason(self) -> str:
         """Why it was refused."""
         return str(self.report.get("reason") or "")
@@ -107,6 +126,37 @@ class KernelVersion(models.Model):
             return None
         which = self.report.get("path_files", {}).get(path, "original")
         return self.plain if which == "plain" else self.original
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a saved menu that a server has, or will get, names it."""
+        return self.boot_entries.filter(
+            menu__domu__deleted_at=None,
+            menu__serial__gte=Least("menu__domu__menu_serial", "menu__domu__prepared_serial"),
+        ).exists()
+
+    def delete_content(self, by: User) -> None:
+        """Forget the files of this version; the row stays for what names it. Raises Conflict when in use."""
+        with transaction.atomic():
+            fresh = KernelVersion.objects.select_for_update().get(pk=self.pk)
+            if fresh.deleted_at:
+                return
+            if fresh.in_use:
+                raise Conflict(
+                    _("%(version)s stands in the boot menu of a server; take it out there first.")
+                    % {"version": fresh}
+                )
+            fresh.deleted_at = timezone.now()
+            fresh.save(update_fields=["deleted_at"])
+            if fresh.kernel.tenant is not None:
+                release(fresh.kernel.tenant, fresh.subject, "deleted", by)
+            Event.record(
+                "kernel.deleted",
+                _("%(version)s was deleted") % {"version": fresh},
+                actor=by,
+                tenant=fresh.kernel.tenant,
+            )
+        self.refresh_from_db()
 
     @property
     def architecture(self) -> str:

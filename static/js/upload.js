@@ -1,0 +1,124 @@
+// Upload by pieces: each goes to its offset, a broken connection goes on where the server says it stands.
+"use strict";
+(() => {
+  const form = document.getElementById("upload");
+  if (!form) return;
+  const input = form.querySelector("#upload-file");
+  const drop = form.querySelector(".drop");
+  const progress = form.querySelector(".upload-progress");
+  const bar = progress.querySelector("progress");
+  const figures = form.querySelector(".upload-figures");
+  const problem = form.querySelector(".upload-error");
+  const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
+  let running = null;
+
+  const size = (n) => {
+    for (const unit of ["B", "KiB", "MiB", "GiB"]) {
+      if (n < 1024) return `${n < 10 && unit !== "B" ? n.toFixed(1) : Math.round(n)} ${unit}`;
+      n /= 1024;
+    }
+    return `${n.toFixed(1)} TiB`;
+  };
+  const say = (text) => { problem.textContent = text; problem.hidden = !text; };
+  const remembered = (file) => `upload:${file.name}:${file.size}:${file.lastModified}`;
+
+  class Refused extends Error {}
+  async function answer(response) {
+    let body = {};
+    try { body = await response.json(); } catch { /* an error page of the proxy, say */ }
+    if (response.ok || response.status === 409) return body;
+    if (response.status >= 500) throw new Error(`The server answered ${response.status}.`);
+    throw new Refused(body.error || `The server refused it (${response.status}).`);
+  }
+  async function begin(file) {
+    const known = localStorage.getItem(remembered(file));
+    if (known) {
+      const response = await fetch(known, { headers: { Accept: "application/json" } });
+      if (response.ok) {
+        const where = await response.json();
+        if (where.state === "open" && where.size === file.size) return where;
+      }
+      localStorage.removeItem(remembered(file));
+    }
+    const body = new FormData(form);
+    body.delete("file");
+    body.set("filename", file.name);
+    body.set("size", file.size);
+    const where = await answer(await fetch(form.action, { method: "POST", body, headers: { "X-CSRFToken": token } }));
+    localStorage.setItem(remembered(file), where.url);
+    return where;
+  }
+  // XMLHttpRequest, for fetch tells nothing of how far a body has been sent.
+  function put(where, piece, sent) {
+    return new Promise((resolve, reject) => {
+      const request = new XMLHttpRequest();
+      running.request = request;
+      request.open("PUT", where.url);
+      request.setRequestHeader("X-CSRFToken", token);
+      request.setRequestHeader("Upload-Offset", String(where.offset));
+      request.upload.onprogress = (event) => sent(event.loaded);
+      request.onload = () => resolve(new Response(request.response, { status: request.status }));
+      request.onerror = () => reject(new Error("The connection broke."));
+      request.onabort = () => reject(new Error("stopped"));
+      request.send(piece);
+    });
+  }
+  async function send(file) {
+    say("");
+    running = { stopped: false, request: null };
+    progress.hidden = false;
+    form.querySelector(".upload-name").textContent = file.name;
+    let where = await begin(file);
+    const began = performance.now();
+    const first = where.offset;
+    const show = (done) => {
+      const seconds = (performance.now() - began) / 1000;
+      const speed = seconds > 0.2 ? (done - first) / seconds : 0;
+      const left = speed > 0 ? Math.ceil((file.size - done) / speed) : null;
+      bar.value = (100 * done) / file.size;
+      figures.textContent = `${size(done)} of ${size(file.size)}` +
+        (speed ? `, ${size(speed)}/s` : "") + (left !== null ? `, ${left} s left` : "");
+    };
+    let faults = 0;
+    while (where.offset < file.size) {
+      if (running.stopped) return;
+      const start = where.offset;
+      try {
+        where = { ...where, ...await answer(await put(where, file.slice(start, start + where.piece), (n) => show(start + n))) };
+        faults = 0;
+      } catch (error) {
+        if (running.stopped || error instanceof Refused || ++faults > 8) throw error;
+        figures.textContent = `${error.message} Trying again.`;
+        await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** faults, 15000)));
+        try { where = { ...where, ...await answer(await fetch(where.url)) }; } catch (again) { if (again instanceof Refused) throw again; }
+      }
+    }
+    show(file.size);
+    localStorage.removeItem(remembered(file));
+    if (where.version) window.location.assign(where.version);
+  }
+  function take(file) {
+    if (!file || (running && !running.stopped)) return;
+    if (file.size > Number(form.dataset.limit)) {
+      say(`${file.name} is ${size(file.size)}; the limit is ${size(Number(form.dataset.limit))}.`);
+      return;
+    }
+    const name = form.querySelector("[name=kernel]");
+    if (!name.value) name.value = file.name.replace(/\.gz$/, "").replace(/[^A-Za-z0-9._-]/g, "-").replace(/^[^A-Za-z0-9]+/, "").slice(0, 63);
+    send(file).catch((error) => {
+      if (!running.stopped) say(error.message);
+    }).finally(() => { running.stopped = true; input.value = ""; if (!problem.hidden) progress.hidden = true; });
+  }
+  input.addEventListener("change", () => take(input.files[0]));
+  form.addEventListener("submit", (event) => { event.preventDefault(); take(input.files[0]); });
+  for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
+  for (const name of ["dragleave", "drop"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.remove("over"); });
+  drop.addEventListener("drop", (event) => take(event.dataTransfer.files[0]));
+  form.querySelector(".upload-stop").addEventListener("click", () => {
+    if (!running) return;
+    running.stopped = true;
+    if (running.request) running.request.abort();
+    say("Stopped. Choose the same file again, and it goes on where it stood.");
+    progress.hidden = true;
+  });
+})();

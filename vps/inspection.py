@@ -1,0 +1,102 @@
+"""Runs `python -m vps.xen.inspect` on an uploaded file: a process of its own, with limits, without privileges.
+
+The file is hostile. It is never parsed in this process, and what comes back is read as data: at most 256 KiB of
+JSON. One of the four places that start processes (docs/design.md).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess  # noqa: TID251, S404  this is one of the places that may
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BASE = Path(__file__).resolve().parent.parent
+WALL_SECONDS = 40  # of the clock; the process limits itself to 10 s of cpu
+MAX_REPORT = 256 * 1024  # bytes
+NOBODY = 65534  # uid and gid of Debian's nobody/nogroup, used when this process is root
+
+
+class InspectionFailed(Exception):
+    """Inspection gave no report: that is our fault or the machine's, not the kernel's."""
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """The report, and the plain ELF's file where one was made (the caller removes it)."""
+
+    report: dict[str, Any]
+    plain: Path | None
+
+
+def inspect_file(path: Path, folder: Path) -> Inspected:
+    """Inspect the file at `path`; a plain ELF is made in `folder`. Raises InspectionFailed."""
+    descriptor, name = tempfile.mkstemp(prefix="plain-", dir=folder)
+    plain = Path(name)
+    os.fchmod(
+        descriptor, 0o666
+    )  # the unprivileged process opens it by descriptor; the folder is closed to it
+    try:
+        with path.open("rb") as file:
+            report = _run(file.fileno(), descriptor)
+    except BaseException:
+        plain.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    if not report.get("plain") or plain.stat().st_size != report["plain"].get("size"):
+        plain.unlink(missing_ok=True)
+        if report.get("plain"):
+            raise InspectionFailed("The plain kernel has not the size that the report tells.")
+        return Inspected(report, None)
+    plain.chmod(0o600)
+    return Inspected(report, plain)
+
+
+def _run(source: int, plain: int) -> dict[str, Any]:
+    code = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('vps.xen.inspect', run_name='__main__')"
+    argv = [
+        sys.executable,
+        "-I",
+        "-B",
+        "-c",
+        code,
+        str(BASE),
+        f"/dev/fd/{source}",
+        "--plain",
+        f"/dev/fd/{plain}",
+    ]
+    privileges: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        privileges = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        os.fchmod(source, 0o644)  # to be opened again by descriptor; its folder is closed to others
+    try:
+        done = subprocess.run(  # noqa: S603  our own interpreter and module, no shell
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            pass_fds=(source, plain),
+            timeout=WALL_SECONDS,
+            cwd="/",
+            env={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
+            check=False,
+            **privileges,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InspectionFailed(f"Inspection took longer than {WALL_SECONDS} s.") from error
+    except OSError as error:
+        raise InspectionFailed(f"Inspection could not be started: {error}") from error
+    if done.returncode not in (0, 1) or len(done.stdout) > MAX_REPORT:
+        words = done.stderr.decode("utf-8", "replace").strip()[-500:]
+        raise InspectionFailed(f"Inspection ended with {done.returncode}: {words}")
+    try:
+        report = json.loads(done.stdout)
+    except ValueError as error:
+        raise InspectionFailed("Inspection printed something that is no report.") from error
+    if not isinstance(report, dict) or report.get("verdict") not in ("ok", "refused"):
+        raise InspectionFailed("Inspection gave a report without a verdict.")
+    return report

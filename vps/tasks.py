@@ -1,0 +1,112 @@
+"""What the web's own worker does: sum up and inspect uploaded kernels.
+
+A task may be lost or come twice: the row's state says what is to be done, and the sweep rings again.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from celery import Task
+from django.conf import settings
+from django.db import transaction
+from django.utils.translation import gettext as _
+from kombu.exceptions import OperationalError
+
+from accounts.models import Resource
+from accounts.models.quota import release, use
+from vps.celery import app
+from vps.inspection import InspectionFailed, inspect_file
+from vps.models import Event, KernelVersion, Upload
+from vps.storage import keep_file, sum_of
+from vps.uploads import staging
+
+log = logging.getLogger(__name__)
+
+
+class Inspection(Task):  # type: ignore[misc]
+    """The task `inspect_version`, and how it is rung for."""
+
+    def ring(self, version: UUID) -> bool:
+        """Put it on the worker's queue; False when Redis is away (the sweep rings again)."""
+        try:
+            self.apply_async([str(version)], retry=False)
+        except (OperationalError, OSError) as error:
+            log.warning("inspection of %s waits, Redis is away: %s", version, error)
+            return False
+        return True
+
+
+@app.task(base=Inspection, name="inspect_version")
+def inspect_version(version_id: str) -> None:
+    """Inspect one version that waits for it; a second call finds nothing to do."""
+    version = KernelVersion.objects.filter(pk=version_id, state=KernelVersion.State.INSPECTING).first()
+    if version is None:
+        return
+    upload = Upload.objects.filter(version=version).first()
+    source = staging(upload) if upload else None
+    if source is None or not source.exists():
+        if version.original_id is None:
+            _refuse(version, upload, _("The file was lost before it was inspected; upload it again."))
+        return
+    with source.open("rb") as file:
+        sha256 = sum_of(file)
+    if upload and upload.sha256 and upload.sha256 != sha256:
+        _refuse(
+            version,
+            upload,
+            _("The file's SHA-256 is %(is)s, not the announced %(told)s; upload it again.")
+            % {"is": sha256, "told": upload.sha256},
+        )
+        source.unlink(missing_ok=True)
+        return
+    try:
+        found = inspect_file(source, Path(settings.BERTH_STAGING_DIR))
+    except InspectionFailed as error:
+        log.error("inspecting %s: %s", version, error)
+        raise
+    original = keep_file(source, sha256)
+    plain = keep_file(found.plain) if found.plain else None
+    with transaction.atomic():
+        fresh = KernelVersion.objects.select_for_update().get(pk=version.pk)
+        if fresh.state != KernelVersion.State.INSPECTING:
+            return
+        fresh.original, fresh.plain, fresh.report = original, plain, found.report
+        fresh.state = (
+            KernelVersion.State.OK if found.report["verdict"] == "ok" else KernelVersion.State.REFUSED
+        )
+        fresh.summary = str(found.report.get("summary") or found.report.get("reason") or "")[:500]
+        fresh.save()
+        _book(fresh, upload)
+        Event.record(
+            "kernel.inspected",
+            _("%(version)s: %(state)s") % {"version": fresh, "state": fresh.get_state_display()},
+            tenant=fresh.kernel.tenant,
+            reason=fresh.summary,
+        )
+    log.info("inspected %s: %s", fresh, fresh.state)
+
+
+def _book(version: KernelVersion, upload: Upload | None) -> None:
+    """The upload's quota becomes the version's; what is stored counts."""
+    tenant = version.kernel.tenant
+    if tenant is None:
+        return
+    if upload is not None:
+        release(tenant, f"upload:{upload.pk}", "inspected")
+    stored = sum(blob.size for blob in (version.original, version.plain) if blob)
+    # The plain kernel was made by us: it may exceed what is left, and is marked as over.
+    use(tenant, {Resource.KERNELS: stored}, version.subject, str(version), over=True)
+
+
+def _refuse(version: KernelVersion, upload: Upload | None, why: str) -> None:
+    with transaction.atomic():
+        report: dict[str, Any] = {"verdict": "refused", "reason": why, "paths": {}}
+        KernelVersion.objects.filter(pk=version.pk, state=KernelVersion.State.INSPECTING).update(
+            state=KernelVersion.State.REFUSED, report=report, summary=why[:500]
+        )
+        if upload is not None and upload.tenant is not None:
+            release(upload.tenant, f"upload:{upload.pk}", "refused")

@@ -1,0 +1,202 @@
+"""Kernels on their way in: by offset into a staging file, so that a broken upload goes on where it stopped.
+
+A piece is written, fsynced, and only then counted; `Upload.offset` is what is safe. Two senders of one upload are
+kept apart by a lock on the file, and the second is told the true offset.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.models import Resource, Tenant, User
+from accounts.models.quota import release, size_text, use
+from vps.models import Conflict, Event, Kernel, KernelVersion, Upload
+
+_KERNEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+ABANDONED = timedelta(hours=24)
+
+
+class UploadRefused(ValueError):
+    """An upload that cannot begin or go on; the text says why and what to do."""
+
+
+class WrongOffset(UploadRefused):
+    """The piece does not begin where the safe part ends; `offset` says where that is."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(_("The upload stands at byte %(offset)s; go on from there.") % {"offset": offset})
+        self.offset = offset
+
+
+def begin(
+    *, tenant: Tenant | None, user: User, kernel_name: str, filename: str, size: int, sha256: str = ""
+) -> Upload:
+    """Begin an upload of `size` bytes; `tenant` None is the catalogue. Raises UploadRefused, QuotaExceeded."""
+    if not _KERNEL_NAME.fullmatch(kernel_name):
+        raise UploadRefused(
+            _(
+                "%(name)r cannot be a kernel's name; use letters, digits and . _ - and begin with a letter or digit."
+            )
+            % {"name": kernel_name[:80]}
+        )
+    if size <= 0:
+        raise UploadRefused(_("%(file)s is empty; choose the kernel file itself.") % {"file": filename[:80]})
+    if size > settings.BERTH_KERNEL_LIMIT:
+        raise UploadRefused(
+            _("%(file)s is %(size)s; the limit is %(limit)s.")
+            % {
+                "file": filename[:80],
+                "size": size_text(size),
+                "limit": size_text(settings.BERTH_KERNEL_LIMIT),
+            }
+        )
+    if sha256 and not _SHA256.fullmatch(sha256):
+        raise UploadRefused(_("The SHA-256 must be 64 hexadecimal digits in small letters."))
+    with transaction.atomic():
+        upload = Upload.objects.create(
+            tenant=tenant,
+            user=user,
+            kernel_name=kernel_name,
+            filename=Path(filename).name[:255] or "kernel",
+            size=size,
+            sha256=sha256,
+        )
+        if tenant is not None:
+            use(tenant, {Resource.KERNELS: size}, _subject(upload), f"upload of {upload.filename}", user)
+    return upload
+
+
+def staging(upload: Upload) -> Path:
+    """Where its bytes are until they are complete."""
+    return Path(settings.BERTH_STAGING_DIR) / str(upload.pk)
+
+
+def receive(upload: Upload, offset: int, pieces: Iterable[bytes]) -> Upload:
+    """Take the bytes that begin at `offset`. Raises WrongOffset, UploadRefused.
+
+    What arrives before the sender breaks off is kept.
+    """
+    with _locked(upload) as file:
+        upload.refresh_from_db()
+        if upload.state != Upload.State.OPEN:
+            raise UploadRefused(_("The upload has ended; begin a new one."))
+        if offset != upload.offset:
+            raise WrongOffset(upload.offset)
+        try:
+            written = _write(file, upload, pieces)
+        finally:
+            os.fsync(file)
+            safe = min(os.fstat(file).st_size, upload.size)
+            Upload.objects.filter(pk=upload.pk, state=Upload.State.OPEN).update(
+                offset=safe, touched_at=timezone.now()
+            )
+        upload.offset = offset + written
+    if upload.offset == upload.size:
+        finish(upload)
+    return upload
+
+
+def _write(file: int, upload: Upload, pieces: Iterable[bytes]) -> int:
+    os.ftruncate(file, upload.offset)
+    os.lseek(file, upload.offset, os.SEEK_SET)
+    written = 0
+    for piece in pieces:
+        if upload.offset + written + len(piece) > upload.size:
+            raise UploadRefused(
+                _("More bytes came than the %(size)s that were announced; begin anew with the true size.")
+                % {"size": upload.size}
+            )
+        view = memoryview(piece)
+        while view:
+            count = os.write(file, view)
+            view = view[count:]
+            written += count
+    return written
+
+
+@contextmanager
+def _locked(upload: Upload) -> Iterator[int]:
+    folder = Path(settings.BERTH_STAGING_DIR)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = os.open(staging(upload), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UploadRefused(_("Another piece of this upload is being written; try again.")) from error
+        yield file
+    finally:
+        os.close(file)
+
+
+def finish(upload: Upload) -> KernelVersion:
+    """All bytes are there: make the version, and have it inspected. A second call gives the same version."""
+    from vps.tasks import inspect_version
+
+    with transaction.atomic():
+        row = Upload.objects.select_for_update().get(pk=upload.pk)
+        if row.version is not None:
+            upload.version = row.version
+            return row.version
+        if row.offset != row.size:
+            raise Conflict(_("The upload is not complete."))
+        kernel = _kernel(row)
+        last = kernel.versions.order_by("-number").values_list("number", flat=True).first() or 0
+        version = KernelVersion.objects.create(
+            kernel=kernel, number=last + 1, filename=row.filename, uploaded_by=row.user
+        )
+        row.version, row.state = version, Upload.State.DONE
+        row.save()
+        Event.record(
+            "kernel.uploaded",
+            _("%(version)s was uploaded") % {"version": version},
+            actor=row.user,
+            tenant=row.tenant,
+            after={"filename": row.filename, "size": row.size},
+        )
+        transaction.on_commit(lambda: inspect_version.ring(version.pk))
+    upload.version, upload.state = version, row.state
+    return version
+
+
+def _kernel(upload: Upload) -> Kernel:
+    if upload.tenant_id:
+        Tenant.objects.select_for_update().get(pk=upload.tenant_id)
+    kernel, _made = Kernel.objects.get_or_create(
+        tenant=upload.tenant,
+        name=upload.kernel_name,
+        defaults={"in_catalogue": upload.tenant is None},
+    )
+    return Kernel.objects.select_for_update().get(pk=kernel.pk)
+
+
+def forget_abandoned() -> int:
+    """Remove uploads that nobody went on with for a day; gives how many."""
+    old = Upload.objects.filter(state=Upload.State.OPEN, touched_at__lt=timezone.now() - ABANDONED)
+    count = 0
+    for upload in old[:100]:
+        with transaction.atomic():
+            moved = Upload.objects.filter(pk=upload.pk, state=Upload.State.OPEN).update(
+                state=Upload.State.FAILED, error=_("It was not gone on with for a day.")
+            )
+            if moved and upload.tenant is not None:
+                release(upload.tenant, _subject(upload), "abandoned")
+        staging(upload).unlink(missing_ok=True)
+        count += moved
+    return count
+
+
+def _subject(upload: Upload) -> str:
+    return f"upload:{upload.pk}"

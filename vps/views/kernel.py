@@ -1,0 +1,179 @@
+"""Kernels: list, upload by offset, verdict, versions, the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Prefetch, Q
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from accounts.models import QuotaExceeded, Right
+from vps import uploads
+from vps.forms.kernel import UploadForm
+from vps.models import Conflict, Kernel, KernelVersion, Upload
+from vps.views.scope import get_kernel_or_404, get_version_or_404, operator_required
+
+_READ = 256 * 1024
+
+
+@login_required
+@require_safe
+def kernels(request: HttpRequest) -> HttpResponse:
+    """All kernels that this person can see, their newest versions, and the place to drop a new one."""
+    words = request.GET.get("q", "").strip()
+    rows = Kernel.objects.visible_to(request.user).select_related("tenant")
+    if words:
+        rows = rows.filter(Q(name__icontains=words) | Q(versions__summary__icontains=words)).distinct()
+    live = KernelVersion.objects.filter(deleted_at=None)
+    rows = rows.filter(Q(versions__in=live) | Q(tenant=None)).distinct()
+    rows = rows.prefetch_related(Prefetch("versions", live, to_attr="live_versions"))
+    page = Paginator(rows.order_by("name"), 50).get_page(request.GET.get("page"))
+    context = {
+        "page": page,
+        "q": words,
+        "form": UploadForm(request.user),
+        "piece": settings.BERTH_UPLOAD_PIECE,
+        "limit": settings.BERTH_KERNEL_LIMIT,
+        "unfinished": Upload.objects.filter(user=request.user, state=Upload.State.OPEN, offset__gt=0),
+    }
+    return render(request, "kernels/list.html", context)
+
+
+@login_required
+@require_safe
+def kernel(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """One kernel with all its versions."""
+    row = get_kernel_or_404(request, pk)
+    return render(request, "kernels/kernel.html", {"kernel": row, "versions": row.versions.all()})
+
+
+@login_required
+@require_safe
+def kernel_version(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """The verdict, then the facts."""
+    version = get_version_or_404(request, pk)
+    template = "kernels/_verdict.html" if request.htmx else "kernels/version.html"
+    return render(
+        request,
+        template,
+        {"version": version, "kernel": version.kernel, "may_change": _may(request, version)},
+    )
+
+
+@login_required
+@require_POST
+def kernel_version_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Forget the files of a version that nothing boots."""
+    version = get_version_or_404(request, pk, Right.OPERATE)
+    try:
+        version.delete_content(request.user)
+    except Conflict as error:
+        context = {"version": version, "kernel": version.kernel, "may_change": True, "conflict": str(error)}
+        return render(request, "kernels/version.html", context, status=409)
+    return redirect("kernel", pk=version.kernel_id)
+
+
+@operator_required
+@require_POST
+def kernel_catalogue(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Offer a kernel of the catalogue, or stop offering it. What boots it goes on."""
+    row = get_object_or_404(Kernel, pk=pk, tenant=None)
+    row.offer(request.POST.get("offered") == "yes", request.user)
+    return redirect("kernel", pk=row.pk)
+
+
+@login_required
+@require_POST
+def kernel_upload(request: HttpRequest) -> HttpResponse:
+    """Begin an upload: answers where its pieces go, how large they may be, and from which offset."""
+    form = UploadForm(request.user, request.POST)
+    if not form.is_valid():
+        return _no(" ".join(message for errors in form.errors.values() for message in errors), 422)
+    data = form.cleaned_data
+    try:
+        upload = uploads.begin(
+            tenant=data["tenant"],
+            user=request.user,
+            kernel_name=data["kernel"],
+            filename=data["filename"],
+            size=data["size"],
+            sha256=data["sha256"],
+        )
+    except (uploads.UploadRefused, QuotaExceeded) as error:
+        return _no(str(error), 422)
+    return JsonResponse(_where(upload), status=201)
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "PUT"])
+def kernel_upload_piece(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """GET: how far it is. PUT with `Upload-Offset`: the bytes from there; answers how far it is now."""
+    upload = get_object_or_404(Upload.objects.select_related("tenant", "version"), pk=pk, user=request.user)
+    if request.method != "PUT":
+        return JsonResponse(_where(upload))
+    if upload.tenant is not None and not upload.tenant.allows(request.user, Right.OPERATE):
+        raise PermissionDenied
+    try:
+        offset = int(request.headers["Upload-Offset"])
+        length = int(request.headers["Content-Length"])
+    except (KeyError, ValueError):
+        return _no(_("A piece needs the headers Upload-Offset and Content-Length, in bytes."), 400)
+    if not 0 < length <= settings.BERTH_UPLOAD_PIECE:
+        return _no(
+            _("A piece has 1 to %(limit)s bytes, not %(length)s.")
+            % {"limit": settings.BERTH_UPLOAD_PIECE, "length": length},
+            413,
+        )
+    try:
+        uploads.receive(upload, offset, _body(request, length))
+    except uploads.WrongOffset as error:
+        return JsonResponse({"error": str(error), "offset": error.offset}, status=409)
+    except (uploads.UploadRefused, Conflict) as error:
+        return _no(str(error), 422)
+    return JsonResponse(_where(upload))
+
+
+def _body(request: HttpRequest, length: int) -> Iterator[bytes]:
+    """The request's body in small pieces; ends early where the sender breaks off."""
+    left = length
+    while left > 0:
+        try:
+            piece = request.read(min(_READ, left))
+        except OSError:
+            return
+        if not piece:
+            return
+        left -= len(piece)
+        yield piece
+
+
+def _where(upload: Upload) -> dict[str, object]:
+    version = upload.version
+    return {
+        "url": reverse("kernel_upload_piece", args=[upload.pk]),
+        "offset": upload.offset,
+        "size": upload.size,
+        "state": upload.state,
+        "piece": settings.BERTH_UPLOAD_PIECE,
+        "version": reverse("kernel_version", args=[version.pk]) if version else None,
+    }
+
+
+def _no(text: str, status: int) -> JsonResponse:
+    return JsonResponse({"error": text}, status=status)
+
+
+def _may(request: HttpRequest, version: KernelVersion) -> bool:
+    tenant = version.kernel.tenant
+    if tenant is None:
+        return bool(request.user.is_operator)
+    return tenant.allows(request.user, Right.OPERATE)
