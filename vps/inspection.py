@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess  # noqa: TID251, S404  this is one of the places that may
+import subprocess  # noqa: TID251  this is one of the places that may
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -18,6 +18,12 @@ from typing import Any
 BASE = Path(__file__).resolve().parent.parent
 WALL_SECONDS = 40  # of the clock; the process limits itself to 10 s of cpu
 MAX_REPORT = 256 * 1024  # bytes
+# -I keeps the environment and the working folder out of sys.path; our own code is put back in by name.
+CODE = """
+import runpy, sys
+sys.path.insert(0, sys.argv.pop(1))
+runpy.run_module("vps.xen.inspect", run_name="__main__")
+"""
 NOBODY = 65534  # uid and gid of Debian's nobody/nogroup, used when this process is root
 
 
@@ -58,13 +64,12 @@ def inspect_file(path: Path, folder: Path) -> Inspected:
 
 
 def _run(source: int, plain: int) -> dict[str, Any]:
-    code = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('vps.xen.inspect', run_name='__main__')"
     argv = [
         sys.executable,
         "-I",
         "-B",
         "-c",
-        code,
+        CODE,
         str(BASE),
         f"/dev/fd/{source}",
         "--plain",
