@@ -34,7 +34,7 @@ class DomainState(StrEnum):
 
 @dataclass(frozen=True)
 class DomainRow:
-    """A line of `xl list -v`. `name` is "" where xl says `(null)`; `reason` is the shutdown code or None."""
+    """A line of `xl list -v`. `name` is "" where xl says nothing or `(null)`; `reason` is the shutdown code or None."""
 
     uuid: UUID
     name: str
@@ -63,9 +63,9 @@ class HostInfo:
     commandline: str = ""
 
 
-# A name may hold anything but a newline, spaces too: the line is read from its end.
+# A name may hold anything but a newline, spaces too, or be empty: the line is read from its end.
 _ROW = re.compile(
-    r"(?P<name>.*\S)\s+(?P<domid>\d+)\s+(?P<memory>\d+)\s+(?P<vcpus>\d+)\s+(?P<state>[^\s\d]{6})\s+"
+    r"(?:(?P<name>.*\S)\s+|\s+)(?P<domid>\d+)\s+(?P<memory>\d+)\s+(?P<vcpus>\d+)\s+(?P<state>[^\s\d]{6})\s+"
     r"(?P<seconds>\d+\.\d)\s+(?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\s+(?P<reason>-|-?\d+)"
     r"(?:\s+\S+)?\s*",
     re.ASCII,
@@ -79,11 +79,11 @@ def parse_list(text: str) -> tuple[DomainRow, ...]:
     Raises ParseError, also for a list without Domain-0 or with its last line broken off: a list that is cut
     short would tell that servers are gone which run.
     """
-    lines = text.splitlines()
-    if not lines or not lines[0].startswith("Name") or "UUID" not in lines[0]:
-        raise ParseError(f"xl list -v did not begin with its headline but with {_shown(lines)}.")
+    lines = text.split("\n")
+    if not lines[0].startswith("Name") or "UUID" not in lines[0]:
+        raise ParseError(f"xl list -v did not begin with its headline but with {_shown(lines[0])}.")
     if not text.endswith("\n"):
-        raise ParseError(f"xl list -v broke off at {_shown(lines[-1:])}.")
+        raise ParseError(f"xl list -v broke off at {_shown(lines[-1])}.")
     rows = tuple(_row(line) for line in lines[1:] if line.strip())
     ids = {row.domid for row in rows}
     if len(ids) != len(rows):
@@ -96,8 +96,8 @@ def parse_list(text: str) -> tuple[DomainRow, ...]:
 def _row(line: str) -> DomainRow:
     match = _ROW.fullmatch(line)
     if match is None:
-        raise ParseError(f"xl list -v has a line that cannot be read: {_shown([line])}.")
-    name = "" if match["name"] == "(null)" else match["name"]
+        raise ParseError(f"xl list -v has a line that cannot be read: {_shown(line)}.")
+    name = "" if match["name"] in (None, "(null)") else match["name"]
     reason = None if match["reason"] == "-" else int(match["reason"])
     return DomainRow(
         UUID(match["uuid"]),
@@ -129,13 +129,13 @@ def state_of(letters: str) -> DomainState:
 def parse_info(text: str) -> HostInfo:
     """Read `xl info`. Raises ParseError when what Berth needs is missing."""
     facts: dict[str, str] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         key, colon, value = line.partition(":")
         if colon and key.strip() not in facts:
             facts[key.strip()] = value.strip()
     version = facts.get("xen_version", "")
     if not re.match(r"\d+\.\d+", version, re.ASCII):
-        raise ParseError(f"xl info tells no version of Xen but {_shown(text.splitlines())}.")
+        raise ParseError(f"xl info tells no version of Xen but {_shown(text)}.")
     return HostInfo(
         version,
         tuple(facts.get("xen_caps", "").split()),
@@ -170,7 +170,7 @@ def parse_shutdown_log(text: str, domid: int) -> Ending | None:
     of this id counts. A shutdown's code counts more than the destruction that follows it.
     """
     found: Ending | None = None
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if (match := _WAITING.search(line)) and int(match[1]) == domid:
             found = None
         elif (match := _SHUT_DOWN.search(line)) and int(match[1]) == domid:
@@ -318,5 +318,5 @@ def _line(words: str, place: int) -> str:
     return words[start : stop if stop >= 0 else None].strip()[:300]
 
 
-def _shown(lines: list[str]) -> str:
-    return ascii(lines[0][:160]) if lines else "nothing"
+def _shown(text: str) -> str:
+    return ascii(text[:160]) if text else "nothing"
