@@ -1,0 +1,64 @@
+# What people and CI call. GNU make; Python 3.11 to 3.13 is found or named: make run PYTHON=/path/to/python3.11
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PORT ?= 8000
+DATA ?= var/berth
+PYTHON ?=
+UV := 0.13.9
+
+.PHONY: run test check lock password clean help
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
+
+run: $(VENV)/run.stamp ## the whole product on this machine: make run [PORT=8010] [DATA=FOLDER]
+	@exec $(PY) -m vps.quickstart --data-dir "$(DATA)" --port "$(PORT)"
+
+test: $(VENV)/dev.stamp ## all tests: make test [T="tests/xen -k menu"]
+	$(PY) -m pytest $(T)
+
+check: $(VENV)/dev.stamp ## form, types, migrations, seams
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	DJANGO_SETTINGS_MODULE=tests.settings $(PY) manage.py makemigrations --check --dry-run
+	$(PY) -m pytest -q tests/test_seams.py
+
+password: $(VENV)/run.stamp ## a new password in the quick start: make password NAME=owner@localhost
+	@test -n "$(NAME)" || { echo "Whose? make password NAME=owner@localhost" >&2; exit 1; }
+	@BERTH_QUICKSTART=1 BERTH_DATA_DIR="$(DATA)" BERTH_SECRET_KEY_FILE="$(DATA)/secrets/django" \
+	  $(PY) manage.py changepassword "$(NAME)"
+
+# The environment: only what the locks name, by hash. Made again when a lock changes.
+$(VENV)/%.stamp: requirements/%.txt $(VENV)/bin/python
+	@echo "Installing $< into $(VENV) ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/bin/python:
+	@for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3); do \
+	  "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || continue; \
+	  "$$python" -c 'import venv, ensurepip' 2>/dev/null || { \
+	    echo "$$python cannot make an environment: Debian has that in a package of its own (apt-get install python3-venv)." >&2; \
+	    exit 1; }; \
+	  echo "Making $(VENV) with $$("$$python" --version) ..."; \
+	  "$$python" -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }; \
+	  exit 0; \
+	done; \
+	echo "Python 3.11, 3.12 or 3.13 is needed$(if $(PYTHON),; $(PYTHON) does not run or is another version,, and none was found).\
+	 Name one: make run PYTHON=/path/to/python3.11 (Debian: apt-get install python3 python3-venv)" >&2; exit 1
+
+# Newest versions that pyproject.toml allows: make lock UPGRADE=--upgrade
+LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/uv pip compile --quiet --universal \
+  --python-version 3.11 --generate-hashes --no-emit-index-url $(UPGRADE) pyproject.toml
+
+lock: | $(VENV)/bin/python ## write requirements/ anew after a change of pyproject.toml
+	@test -x build/lock/bin/uv || { $(PY) -m venv build/lock && build/lock/bin/pip install --quiet 'uv==$(UV)'; }
+	$(LOCK) --extra agent -o requirements/agent.txt
+	$(LOCK) --extra web -o requirements/web.txt
+	$(LOCK) --extra web --extra agent --extra quickstart -o requirements/run.txt
+	$(LOCK) --extra web --extra agent --extra quickstart --group dev -o requirements/dev.txt
+
+clean: ## the environment and what tools left; never the data in var/
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
