@@ -404,7 +404,7 @@ def _lz4_legacy(data: bytes) -> bytes:
 
 
 def _lzop(data: bytes, block_size: int = 256 * 1024) -> bytes:
-    """An lzop file (lzop's own header, version 0x1040, adler32 of the data; Linux's lib/decompress_unlzo.c reads it)."""
+    """An lzop file: version 0x1040, adler32 of the data (Linux's lib/decompress_unlzo.c reads it)."""
     import lzallright
 
     flags = 0x03000001  # made on Unix; adler32 of the uncompressed data

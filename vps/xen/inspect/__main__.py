@@ -1,0 +1,187 @@
+"""`python -m vps.xen.inspect FILE [--plain OUT]`: the report on a kernel as one JSON object.
+
+Exit 0: ok. 1: refused. 2: the file cannot be read (a sentence on stderr), or the command is wrong.
+
+--plain writes the plain ELF of a bzImage, gzipped, where a path is better off with it; the report then says `plain`,
+and judges the paths with it. OUT is made anew, and is left alone when there is nothing to write.
+
+Safe on its own: it limits its cpu time, address space and files before it reads a byte of FILE. The only module of
+vps.xen that touches files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import pathlib
+import resource
+import signal
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+from vps.xen.inspect import limits
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from vps.xen.inspect.inspection import Examined
+    from vps.xen.inspect.report import Report
+    from vps.xen.inspect.verdicts import Refusal
+
+USAGE = "usage: python -m vps.xen.inspect FILE [--plain OUT]"
+GRACE_SECONDS = 2
+
+
+class OutOfTime(Exception):
+    """SIGXCPU came."""
+
+
+class CannotRead(Exception):
+    """A sentence about a file."""
+
+
+def main(argv: list[str]) -> int:
+    try:
+        path, plain = arguments(argv)
+    except ValueError:
+        print(USAGE, file=sys.stderr)
+        return 2
+    confine(limits.UNPACKED_LIMIT + limits.MIB if plain else 0)
+    try:
+        report = look(path, plain)
+    except CannotRead as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(json.dumps(report.as_dict()))
+    return 0 if report.ok else 1
+
+
+def arguments(argv: list[str]) -> tuple[str, str | None]:
+    """FILE and OUT. Raises ValueError when they are not there as the usage says."""
+    rest, plain = list(argv), None
+    if "--plain" in rest:
+        at = rest.index("--plain")
+        plain = rest[at + 1 : at + 2][0] if rest[at + 1 :] else None
+        if not plain:
+            raise ValueError
+        del rest[at : at + 2]
+    if rest[:1] == ["--"]:
+        del rest[0]
+    elif rest[:1] and rest[0].startswith("-") and len(rest[0]) > 1:
+        raise ValueError
+    (path,) = rest
+    if not path:
+        raise ValueError
+    return path, plain
+
+
+def confine(file_size: int) -> None:
+    """No more than these, from here on: cpu, memory, size of files written; no core."""
+    lower(resource.RLIMIT_CPU, limits.CPU_SECONDS, limits.CPU_SECONDS + GRACE_SECONDS)
+    lower(resource.RLIMIT_AS, limits.ADDRESS_SPACE, limits.ADDRESS_SPACE)
+    lower(resource.RLIMIT_CORE, 0, 0)
+    lower(resource.RLIMIT_FSIZE, file_size, file_size)
+    signal.signal(signal.SIGXCPU, out_of_time)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def lower(what: int, soft: int, hard: int) -> None:
+    """Sets a limit, but never above the one that somebody else has set."""
+    _, ceiling = resource.getrlimit(what)
+    if ceiling != resource.RLIM_INFINITY:
+        soft, hard = min(soft, ceiling), min(hard, ceiling)
+    resource.setrlimit(what, (soft, hard))
+
+
+def out_of_time(number: int, frame: FrameType | None) -> None:
+    raise OutOfTime
+
+
+def look(path: str, plain: str | None) -> Report:
+    """The report on a file. Raises CannotRead."""
+    from vps.xen.inspect.inspection import refused, too_large
+    from vps.xen.inspect.verdicts import Code, Refusal
+
+    size = 0
+    try:
+        descriptor, size = open_file(path)
+        try:
+            if size > limits.FILE_LIMIT:
+                return refused(too_large(size), size, digest_of(descriptor))
+            return look_at(descriptor, size, plain)
+        finally:
+            os.close(descriptor)
+    except OutOfTime:
+        sentence = (
+            f"The file takes more than {limits.CPU_SECONDS} s to unpack and read: use a smaller kernel."
+        )
+        refusal: Refusal = Refusal(Code.NO_TIME, sentence)
+    except MemoryError:
+        sentence = "The file needs more memory to unpack than inspection may use: use a smaller kernel."
+        refusal = Refusal(Code.NO_MEMORY, sentence)
+    return refused(refusal, size)
+
+
+def open_file(path: str) -> tuple[int, int]:
+    """A descriptor and the size of a regular file. Raises CannotRead."""
+    try:
+        # O_NONBLOCK: a FIFO would wait for somebody to write.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise CannotRead(f"{path}: there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise CannotRead(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        return descriptor, status.st_size
+    os.close(descriptor)
+    kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a file"
+    raise CannotRead(f"{path}: is {kind}; give a kernel's file")
+
+
+def digest_of(descriptor: int) -> str | None:
+    """The sum of a file that is too large to inspect; None when it is so large that not even that is worth it."""
+    if os.fstat(descriptor).st_size > 4 * limits.FILE_LIMIT:
+        return None
+    with open(descriptor, "rb", closefd=False) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def look_at(descriptor: int, size: int, plain: str | None) -> Report:
+    from vps.xen.inspect.inspection import examine
+
+    if size == 0:
+        return examine(b"").report
+    try:
+        data = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
+    except OSError as error:
+        raise MemoryError from error
+    examined = examine(memoryview(data))
+    if plain is None or examined.plain is None:
+        return examined.report
+    return write_plain(examined, plain)
+
+
+def write_plain(examined: Examined, path: str) -> Report:
+    """Writes the gzipped ELF and says so in the report. Raises CannotRead when it cannot be written."""
+    from vps.xen.inspect.report import Plain
+    from vps.xen.inspect.streams import gzip_pieces
+
+    assert examined.plain is not None
+    digest, size = hashlib.sha256(), 0
+    try:
+        with pathlib.Path(path).open("wb") as file:
+            for piece in gzip_pieces(examined.plain):
+                file.write(piece)
+                digest.update(piece)
+                size += len(piece)
+    except OSError as error:
+        raise CannotRead(f"{path}: cannot be written ({error.strerror})") from None
+    return examined.with_plain(Plain(digest.hexdigest(), size))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
