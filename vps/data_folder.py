@@ -46,10 +46,11 @@ def lock(data: Path, tidy_up: Callable[[int], None]) -> Iterator[None]:
         file.truncate()
         file.write(f"{os.getpid()}\n")
         file.flush()
-        yield
-        # Not after an exception of any kind that skips this: then the next run tidies up.
-        file.seek(0)
-        file.truncate()
+        try:
+            yield
+        finally:  # not run when this process is killed: then the next one tidies up
+            file.seek(0)
+            file.truncate()
 
 
 def _take(descriptor: int, data: Path, holder: int) -> None:

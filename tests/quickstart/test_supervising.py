@@ -209,6 +209,7 @@ def test_a_child_that_never_stays_up_ends_the_start_with_its_last_words(run: Cal
     assert "berth: agent ended 2 times in a row (exit 1). The end of" in started.text()
     assert "this one is broken" in started.text()
     assert leftovers.find(str(started.data)) == []
+    assert "cut off" not in run().ready().text()
 
 
 def test_a_start_that_does_not_get_ready_says_what_is_missing(run: Callable[..., Run]) -> None:
