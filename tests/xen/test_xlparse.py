@@ -95,8 +95,8 @@ def test_state(letters: str, state: DomainState) -> None:
     [
         ("--psc-", "3", (DomainState.CRASHED, 3)),
         ("---s--", "0", (DomainState.SHUTDOWN, 0)),
-        ("---s?-", "252", (DomainState.SHUTDOWN, 252)),
-        ("---s?-", "-1", (DomainState.SHUTDOWN, -1)),
+        ("---s?-", "fc", (DomainState.SHUTDOWN, 252)),
+        ("---s?-", "ffffffff", (DomainState.SHUTDOWN, -1)),
         ("zzzzzz", "-", (DomainState.UNKNOWN, None)),
     ],
 )
@@ -363,6 +363,12 @@ SAID = {
         " [1234] exited with error status 1\n"
         "libxl: error: libxl_device.c:1341:device_hotplug_child_death_cb: script: Could not find bridge"
         " device br7\n"
+    ),
+    "disk_busy": (
+        "libxl: error: libxl_device.c:1237:device_hotplug_child_death_cb: script: File /images/a.img is"
+        " loopback-mounted through 7:0,\n"
+        "which is mounted in the privileged domain,\n"
+        "and so cannot be mounted now.\n"
     ),
     "disk_script": (
         "libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: /etc/xen/scripts/block add [99]"

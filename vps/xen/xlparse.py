@@ -66,7 +66,7 @@ class HostInfo:
 # A name may hold anything but a newline, spaces too, or be empty: the line is read from its end.
 _ROW = re.compile(
     r"(?:(?P<name>.*\S)\s+|\s+)(?P<domid>\d+)\s+(?P<memory>\d+)\s+(?P<vcpus>\d+)\s+(?P<state>[^\s\d]{6})\s+"
-    r"(?P<seconds>\d+\.\d)\s+(?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\s+(?P<reason>-|-?\d+)"
+    r"(?P<seconds>\d+\.\d)\s+(?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\s+(?P<reason>-|[0-9a-f]{1,8})"
     r"(?:\s+\S+)?\s*",
     re.ASCII,
 )
@@ -98,7 +98,10 @@ def _row(line: str) -> DomainRow:
     if match is None:
         raise ParseError(f"xl list -v has a line that cannot be read: {_shown(line)}.")
     name = "" if match["name"] in (None, "(null)") else match["name"]
-    reason = None if match["reason"] == "-" else int(match["reason"])
+    # xl prints the code in hexadecimal (%8x), -1 (unknown) as ffffffff.
+    reason = None if match["reason"] == "-" else int(match["reason"], 16)
+    if reason is not None and reason >= 1 << 31:
+        reason -= 1 << 32
     return DomainRow(
         UUID(match["uuid"]),
         name,
@@ -243,7 +246,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "disk_busy",
-        r"(?:loopback-)?mounted[^\n]*cannot be mounted now|already in use by",
+        r"is (?:loopback-)?mounted through|cannot be mounted now|already in use by",
         "A disk of this server is in use by another domain; end that domain first.",
     ),
     (
