@@ -100,10 +100,14 @@ def grub_cfg(boot: Boot, fallback: int | None = None) -> str:
 
 # Where a customer's own menu.lst is looked for, in this order. In menu.lst nothing can be tested, so each
 # place is an entry and the list of fallbacks leads through them: 12 s for each that is not there (tried).
-# `configfile` in menu.lst reads menu.lst syntax; `legacy_configfile` would be dropped.
+# `configfile` in menu.lst reads menu.lst syntax; `legacy_configfile` would be dropped. hd0 is
+# xvda, the lowest device; root is set for entries of the customer's that have no root line of their own.
 _OWN_MENUS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Own menu: first disk, /boot/grub/menu.lst", ("configfile (xen/xvda)/boot/grub/menu.lst",)),
-    ("Own menu: first disk, /grub/menu.lst", ("configfile (xen/xvda)/grub/menu.lst",)),
+    (
+        "Own menu: first disk, /boot/grub/menu.lst",
+        ("root (hd0)", "configfile (xen/xvda)/boot/grub/menu.lst"),
+    ),
+    ("Own menu: first disk, /grub/menu.lst", ("root (hd0)", "configfile (xen/xvda)/grub/menu.lst")),
     ("Own menu: first partition, /boot/grub/menu.lst", ("root (hd0,0)", "configfile /boot/grub/menu.lst")),
     ("Own menu: first partition, /grub/menu.lst", ("root (hd0,0)", "configfile /grub/menu.lst")),
 )
