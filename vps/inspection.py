@@ -24,7 +24,22 @@ import runpy, sys
 sys.path.insert(0, sys.argv.pop(1))
 runpy.run_module("vps.xen.inspect", run_name="__main__")
 """
-NOBODY = 65534  # uid and gid of Debian's nobody/nogroup, used when this process is root
+# Where this process is root, as in a lab, the other gives its rights up itself, after it has loaded what it needs:
+# the interpreter may lie where only root can read. PR_SET_DUMPABLE (4) keeps /dev/fd its own after setuid.
+CODE_AS_ROOT = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import bz2, ctypes, gzip, importlib, lzma, os, pkgutil, zlib
+import lz4.block, lz4.frame, lzallright, zstandard
+import vps.xen.inspect as package
+for module in pkgutil.iter_modules(package.__path__):
+    importlib.import_module(f"{package.__name__}.{module.name}")
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+sys.exit(importlib.import_module("vps.xen.inspect.__main__").main(sys.argv[1:]))
+"""
 
 
 class InspectionFailed(Exception):
@@ -43,9 +58,7 @@ def inspect_file(path: Path, folder: Path) -> Inspected:
     """Inspect the file at `path`; a plain ELF is made in `folder`. Raises InspectionFailed."""
     descriptor, name = tempfile.mkstemp(prefix="plain-", dir=folder)
     plain = Path(name)
-    os.fchmod(
-        descriptor, 0o666
-    )  # the unprivileged process opens it by descriptor; the folder is closed to it
+    os.fchmod(descriptor, 0o666)  # the other process opens it by descriptor; the folder is closed to it
     try:
         with path.open("rb") as file:
             report = _run(file.fileno(), descriptor)
@@ -57,28 +70,27 @@ def inspect_file(path: Path, folder: Path) -> Inspected:
     if not report.get("plain") or plain.stat().st_size != report["plain"].get("size"):
         plain.unlink(missing_ok=True)
         if report.get("plain"):
-            raise InspectionFailed("The plain kernel has not the size that the report tells.")
+            raise InspectionFailed("The plain kernel does not have the size that the report tells.")
         return Inspected(report, None)
     plain.chmod(0o600)
     return Inspected(report, plain)
 
 
 def _run(source: int, plain: int) -> dict[str, Any]:
+    as_root = os.geteuid() == 0
+    if as_root:
+        os.fchmod(source, 0o644)  # to be opened again by descriptor; its folder is closed to others
     argv = [
         sys.executable,
         "-I",
         "-B",
         "-c",
-        CODE,
+        CODE_AS_ROOT if as_root else CODE,
         str(BASE),
         f"/dev/fd/{source}",
         "--plain",
         f"/dev/fd/{plain}",
     ]
-    privileges: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        privileges = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-        os.fchmod(source, 0o644)  # to be opened again by descriptor; its folder is closed to others
     try:
         done = subprocess.run(  # noqa: S603  our own interpreter and module, no shell
             argv,
@@ -89,7 +101,6 @@ def _run(source: int, plain: int) -> dict[str, Any]:
             cwd="/",
             env={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
             check=False,
-            **privileges,
         )
     except subprocess.TimeoutExpired as error:
         raise InspectionFailed(f"Inspection took longer than {WALL_SECONDS} s.") from error
