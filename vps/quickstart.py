@@ -12,79 +12,29 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess  # noqa: TID251
 import sys
 import time
+import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vps import data_folder, leftovers, ports, redis_server
-from vps.readiness import Check, Waiting
+from vps.product import ROOT, SECRETS, Start, Wishes, checks, environment, product, web_environment
+from vps.readiness import Waiting
 from vps.supervisor import Child, DoesNotStayUp, Supervisor, how_it_ended
 
-ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
 READY_LIMIT = 120.0  # seconds until a start that does not get ready is given up
 HINT_EVERY = 15.0  # seconds between words to a person who waits
 COMMAND_LIMIT = 300.0  # seconds for one management command
 TRIES = 4  # ends in a row of one child before Ready, after which the start is given up
-SECRETS = ("django", "redis")
 MIGRATIONS = ("vps/migrations/*.py", "accounts/migrations/*.py", "requirements/run.txt")
 
 
 class CannotStart(Exception):
     """The quick start cannot go on. The text is for the person at the terminal, and says what to do."""
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What the command line asks for. Port 0 takes a free one."""
-
-    data: Path
-    port: int
-    gateway_port: int
-    dom0s: int
-    announce: Path | None
-
-
-@dataclass
-class Start:
-    """What one start of the product knows about itself."""
-
-    wishes: Wishes
-    web: socket.socket
-    gateway: socket.socket
-    supervisor: Supervisor
-    redis_port: int = 0
-    logins: list[dict[str, str]] = field(default_factory=list)  # made in this run
-    ready: bool = False
-    began: float = field(default_factory=time.monotonic)
-    since: int = field(default_factory=lambda: int(time.time()))  # Unix time, seconds
-
-    @property
-    def data(self) -> Path:
-        return self.wishes.data
-
-    @property
-    def web_port(self) -> int:
-        return int(self.web.getsockname()[1])
-
-    @property
-    def gateway_port(self) -> int:
-        return int(self.gateway.getsockname()[1])
-
-    @property
-    def base_url(self) -> str:
-        return f"http://localhost:{self.web_port}"  # not 127.0.0.1: passkeys refuse an address
-
-    @property
-    def dom0s(self) -> list[tuple[str, Path]]:
-        """Name and state folder of each simulated dom0."""
-        names = ["sim" if n == 1 else f"sim{n}" for n in range(1, self.wishes.dom0s + 1)]
-        return [(name, self.data / "dom0" / name) for name in names]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -226,6 +176,13 @@ def enrol(start: Start, stamps: data_folder.Stamps, name: str, folder: Path) -> 
         web=f"http://127.0.0.1:{start.web_port}",
         redis=f"redis://127.0.0.1:{start.redis_port}/0",
     )
+    # Its domains ended with the last run: for the agent that was a power cut, and this is the dom0's boot.
+    xl = tomllib.loads(config.read_text())["xl"]
+    done = subprocess.run(  # noqa: S603
+        (*xl, "sim-reset"), cwd=ROOT, env=environment(start), capture_output=True, text=True, timeout=60
+    )
+    if done.returncode != 0:
+        raise CannotStart(f"The simulated dom0 {name} cannot be started: {done.stderr.strip()}")
 
 
 def read_logins(text: str) -> list[dict[str, str]]:
@@ -294,104 +251,6 @@ def start_product(start: Start) -> None:
     if not start.logins:
         say("Log-ins are as before; a new password: make password NAME=operator@localhost")
     say(f"Ready after {time.monotonic() - start.began:.1f} s: {start.base_url}   (Ctrl-C ends it)")
-
-
-def product(start: Start) -> list[Child]:
-    """The children besides Redis."""
-    python = sys.executable
-    gunicorn = (python, "-m", "gunicorn", "--no-control-socket", "--graceful-timeout", "3")
-    celery = (python, "-m", "celery", "-A", "vps.celery", "worker")
-    web, gateway = start.web.fileno(), start.gateway.fileno()
-    ours = web_environment(start)
-    return [
-        Child(
-            "web",
-            (
-                *gunicorn,
-                *("--worker-class", "gthread", "--workers", "2", "--threads", "8", "--preload"),
-                *("--bind", f"fd://{web}", "vps.wsgi:application"),
-            ),
-            ours,
-            (web,),
-        ),
-        Child(
-            "gateway",
-            (
-                *gunicorn,
-                *("--worker-class", "uvicorn_worker.UvicornWorker", "--workers", "1"),
-                *("--bind", f"fd://{gateway}", "vps.asgi:application"),
-            ),
-            ours,
-            (gateway,),
-        ),
-        *(
-            Child(
-                "agent" if name == "sim" else f"agent-{name}",
-                (python, "-m", "vps.agent.main", "run", "--config", str(folder / "agent.toml")),
-                environment(start),
-            )
-            for name, folder in start.dom0s
-        ),
-        Child("collector", (python, str(ROOT / "manage.py"), "collector"), ours),
-        Child(
-            "worker",
-            (
-                *celery,
-                *("-Q", "web", "-P", "threads", "-c", "2", "--loglevel", "info"),
-                *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-            ),
-            ours,
-        ),
-    ]
-
-
-def checks(start: Start) -> list[Check]:
-    """What must have answered before Ready is said."""
-    host = f"localhost:{start.web_port}"
-
-    def heard(body: bytes) -> bool:
-        with contextlib.suppress(ValueError, AttributeError, TypeError):
-            return int(json.loads(body).get("dom0s_heard")) >= start.wishes.dom0s
-        return False
-
-    return [
-        Check("the web", start.web_port, "/healthz", host),
-        Check("the gateway", start.gateway_port, "/healthz", f"localhost:{start.gateway_port}"),
-        Check("the dom0's first inventory", start.web_port, f"/readyz?since={start.since}", host, heard),
-    ]
-
-
-def environment(start: Start) -> dict[str, str]:
-    """What every child gets: no secret of the web's."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("BERTH_")}
-    return kept | {
-        leftovers.MARK: str(start.data),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def web_environment(start: Start) -> dict[str, str]:
-    """What the web side's children get; what the person set (BERTH_DATABASE_URL, ...) stays."""
-    secrets = start.data / "secrets"
-    given = {name: value for name, value in os.environ.items() if name.startswith("BERTH_")}
-    return (
-        environment(start)
-        | given
-        | {
-            leftovers.MARK: str(start.data),
-            "DJANGO_SETTINGS_MODULE": "vps.settings",
-            "BERTH_QUICKSTART": "1",
-            "BERTH_DATA_DIR": str(start.data),
-            "BERTH_BASE_URL": start.base_url,
-            "BERTH_GATEWAY_URL": f"ws://localhost:{start.gateway_port}",
-            "BERTH_REDIS_URL_FILE": str(secrets / "redis-url"),
-            "BERTH_SECRET_KEY_FILE": str(secrets / "django"),
-            "BERTH_SIGNING_KEY_FILE": str(secrets / "signing.key"),
-            "BERTH_AGENT_WEB_URL": f"http://127.0.0.1:{start.web_port}",
-            "BERTH_AGENT_REDIS_URL": f"redis://127.0.0.1:{start.redis_port}/0",
-        }
-    )
 
 
 # -- processes ----------------------------------------------------------------------------------------------
