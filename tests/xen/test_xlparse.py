@@ -374,12 +374,38 @@ SAID = {
         "libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: /etc/xen/scripts/block add [99]"
         " exited with error status 1\n"
     ),
+}
+
+
+SAID_OF_A_DOMAIN = {
     "deaf": (
         "libxl: error: libxl_domain.c:1: Domain 3:guest didn't acknowledge control request: -9\n"
         "shutdown failed (rc=-9)\n"
     ),
     "no_domain": "web1 is an invalid domain identifier (rc=-6)\n",
+    "no_domain ": (
+        "libxl: error: libxl_domain.c:1183:libxl__destroy_domid: Domain 8:Non-existant domain\n"
+        "destroy failed (rc=-3)\n"
+    ),
+    "no_domain  ": (
+        "Shutting down domain 7\n"
+        "libxl: error: libxl_dom.c:40:libxl__domain_type: unable to get domain type for domid=7\n"
+        "shutdown failed (rc=-3)\n"
+    ),
+    "no_domain   ": "Can't get domid of domain name 'nobody', maybe this domain does not exist.\n",
+    "no_xen": SAID["no_xen"],
 }
+
+
+@pytest.mark.parametrize("code", SAID_OF_A_DOMAIN)
+def test_failure_of_another_command_is_said_too(code: str) -> None:
+    failure = xl_error("shutdown", "", SAID_OF_A_DOMAIN[code], 1)
+    assert failure.code == code.strip()
+
+
+def test_end_of_a_failed_create_is_not_taken_for_its_cause() -> None:
+    said = SAID_OF_A_DOMAIN["no_domain "]
+    assert create_error("", "something new\n" + said, 3).code == "xl_failed"
 
 
 @pytest.mark.parametrize("code", SAID)
@@ -419,7 +445,7 @@ def test_call_that_took_too_long() -> None:
 def test_any_words_give_a_sentence_that_can_be_shown(out: str, err: str, exit_code: int | None) -> None:
     failure = create_error(out, err, exit_code)
     assert failure.text.isprintable()
-    assert all(character.isprintable() or character in "\n\t" for character in failure.words)
+    assert all(character.isprintable() or character == "\n" for character in failure.words)
 
 
 def test_words_are_kept_within_bounds() -> None:

@@ -201,13 +201,17 @@ class XlFailure:
 
 
 # In order of what matters: the first rule that finds a line wins, not the first line, for after the cause xl
-# prints several lines about its consequences. `{n}` is a group of the pattern.
-_CAUSES: tuple[tuple[str, str, str], ...] = (
+# prints several lines about its consequences. `{type}` is a group of the pattern.
+_Causes = tuple[tuple[str, str, str], ...]
+_ALWAYS: _Causes = (
     (
         "no_xen",
         r"cannot open libxc handle|Could not obtain handle on privileged command interface|is Xen running",
         "The dom0 runs without Xen, or its Xen services are not started; boot it with Xen, start xencommons.",
     ),
+)
+# Each failed create ends with "Domain N:Non-existant domain", which means nothing there.
+_CREATING: _Causes = (
     (
         "exists",
         r"[Dd]omain with name .* already exists|already exists",
@@ -266,21 +270,24 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "configuration",
-        r"config(?:uration)? (?:file )?(?:parsing )?error|Failed to parse config|syntax error",
+        r"config(?:uration)? (?:file )?(?:parsing )?error|Failed to (?:parse|read) config|syntax error"
+        r"|Neither kernel nor bootloader specified",
         "xl cannot read the server's configuration file; prepare the server again.",
     ),
+)
+_OTHERS: _Causes = (
     (
         "deaf",
-        r"guest didn't acknowledge control request|shutdown failed \(rc=",
+        r"guest didn't acknowledge control request",
         "The guest does not react to the request; shut it down on its console, or destroy it.",
     ),
     (
         "no_domain",
-        r"(?:is an )?invalid domain identifier|Domain not found",
+        r"invalid domain identifier|Non-existant domain|Can't get domid of|unable to get domain type"
+        r"|No such process",
         "The dom0 has no such domain; it ended already.",
     ),
 )
-_RULES = tuple((code, re.compile(pattern), text) for code, pattern, text in _CAUSES)
 
 
 def create_error(stdout: str, stderr: str, exit_code: int | None) -> XlFailure:
@@ -294,15 +301,16 @@ def create_error(stdout: str, stderr: str, exit_code: int | None) -> XlFailure:
 def xl_error(command: str, stdout: str, stderr: str, exit_code: int | None) -> XlFailure:
     """The same for any of xl's commands."""
     words = _words(stderr, stdout)
-    for code, pattern, text in _RULES:
-        match = pattern.search(words)
+    for code, pattern, text in (*_ALWAYS, *(_CREATING if command == "create" else _OTHERS)):
+        match = re.search(pattern, words)
         if match:
             groups = {key: value or "" for key, value in match.groupdict().items()}
             return XlFailure(code, f"{text.format(**groups)} Xen says: {_line(words, match.start())}", words)
     if exit_code is None:
         return XlFailure("timeout", f"xl {command} did not end in time and was stopped; see the dom0.", words)
-    said = next((line.strip() for line in words.splitlines() if "error" in line.lower()), "")
-    said = said or next((line.strip() for line in words.splitlines() if line.strip()), "")
+    lines = [line.strip() for line in words.split("\n")]
+    lines = [line for line in lines if line and not line.startswith("Parsing config")]
+    said = next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")
     says = f" Xen says: {said[:300]}" if said else " It said nothing; see the dom0's logs in /var/log/xen."
     return XlFailure("xl_failed", f"xl {command} failed with exit status {exit_code}.{says}", words)
 
@@ -310,7 +318,8 @@ def xl_error(command: str, stdout: str, stderr: str, exit_code: int | None) -> X
 def _words(stderr: str, stdout: str) -> str:
     joined = "\n".join(part.strip("\n") for part in (stderr, stdout) if part.strip())
     kept = "".join(
-        character if character.isprintable() or character in "\n\t" else "?" for character in joined
+        character if character.isprintable() or character == "\n" else "?"
+        for character in joined.replace("\t", " ")
     )
     return kept[:MAX_WORDS]
 
