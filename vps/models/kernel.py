@@ -228,6 +228,21 @@ class Loader(models.Model):
         return f"{self.get_kind_display()} {self.version}"
 
     @classmethod
+    def add(cls, kind: str, blob: Blob, version: str, build: dict[str, Any]) -> tuple[Loader, bool]:
+        """Add a loader for real dom0s and make it the one in use; (it, False) when it is in use already.
+
+        Servers get it with their next prepare; what they have goes on working.
+        """
+        with transaction.atomic():
+            found = cls.objects.filter(kind=kind, simulated=False, current=True).first()
+            if found and found.blob_id == blob.pk:
+                return found, False
+            cls.objects.filter(kind=kind, simulated=False, current=True).update(current=False)
+            made = cls.objects.create(kind=kind, blob=blob, version=version[:80], build=build)
+            Event.record("loader.added", _("The loader %(loader)s was added") % {"loader": made}, after=build)
+        return made, True
+
+    @classmethod
     def for_kernel(cls, *, pvh: bool, architecture: str, simulated: bool) -> Loader | None:
         """The loader in use for kernels of this kind; a simulated dom0 takes a real one as well."""
         kind = cls.Kind.PVH if pvh else cls.Kind.PV32 if architecture == "x86_32" else cls.Kind.PV64
