@@ -1,0 +1,30 @@
+"""The gateway as a server starts it: `gunicorn -k vps.gateway_worker.GatewayWorker vps.asgi:application`."""
+
+from __future__ import annotations
+
+import os
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vps.settings")
+django.setup()
+
+from django.conf import settings  # noqa: E402
+
+from vps.console import Gateway, GatewaySettings  # noqa: E402
+from vps.console_people import Limits  # noqa: E402
+from vps.console_rights import DjangoRights  # noqa: E402
+from vps.signing import signing_key  # noqa: E402
+
+application = Gateway(
+    settings.BERTH_REDIS_URL,
+    signing_key,
+    DjangoRights(),
+    GatewaySettings(
+        limits=Limits(
+            per_user=getattr(settings, "BERTH_CONSOLES_PER_USER", 10),
+            per_server=getattr(settings, "BERTH_CONSOLES_PER_SERVER", 20),
+        ),
+        idle=getattr(settings, "BERTH_CONSOLE_IDLE", 3600),
+    ),
+)
