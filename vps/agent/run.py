@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess  # noqa: TID251
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Event
+
+_LOOK_EVERY = 0.1  # seconds between two looks at the abort event
 
 
 class CommandTimeout(Exception):
@@ -17,6 +20,10 @@ class CommandTimeout(Exception):
 
 class CommandMissing(Exception):
     """There is no such program on this machine."""
+
+
+class CommandAborted(Exception):
+    """The abort event was set. The program and its process group were killed."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +43,15 @@ def run(
     timeout: float,
     input: bytes | None = None,
     env: Mapping[str, str] | None = None,
+    abort: Event | None = None,
+    started: Callable[[int], None] | None = None,
 ) -> Completed:
     """Run a program to its end; `timeout` in seconds, `env` is added to the agent's own.
 
-    Raises CommandTimeout, CommandMissing.
+    `started` gets the process id at once. Setting `abort` kills the program. The program has a session of its
+    own, so that the end of the agent is not its end. Raises CommandTimeout, CommandMissing, CommandAborted.
     """
-    started = time.monotonic()
+    began = time.monotonic()
     try:
         process = subprocess.Popen(  # noqa: S603 - an argv list, never a shell
             list(argv),
@@ -51,12 +61,12 @@ def run(
             env={**os.environ, **(env or {}), "LC_ALL": "C"},
             start_new_session=True,
         )
-    except (FileNotFoundError, PermissionError) as error:
+    except OSError as error:
         raise CommandMissing(f"{argv[0]} cannot be run: {error.strerror}") from error
     try:
-        stdout, stderr = process.communicate(input, timeout)
-    except subprocess.TimeoutExpired as error:
-        raise CommandTimeout(f"{' '.join(argv)} did not end within {timeout:g} s") from error
+        if started is not None:
+            started(process.pid)
+        stdout, stderr = _communicate(process, argv, input, began + timeout, timeout, abort)
     finally:
         if process.poll() is None:
             # The whole group: a hung xl has hotplug scripts below it.
@@ -64,4 +74,24 @@ def run(
                 os.killpg(process.pid, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.communicate(timeout=5)
-    return Completed(tuple(argv), process.returncode, stdout, stderr, time.monotonic() - started)
+    return Completed(tuple(argv), process.returncode, stdout, stderr, time.monotonic() - began)
+
+
+def _communicate(
+    process: subprocess.Popen[bytes],
+    argv: Sequence[str],
+    input: bytes | None,
+    deadline: float,
+    timeout: float,
+    abort: Event | None,
+) -> tuple[bytes, bytes]:
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            # After a TimeoutExpired communicate goes on where it was; nothing read is lost.
+            return process.communicate(input, max(0.0, left if abort is None else min(left, _LOOK_EVERY)))
+        except subprocess.TimeoutExpired as error:
+            if abort is not None and abort.is_set():
+                raise CommandAborted(f"{' '.join(argv)} was aborted") from error
+            if time.monotonic() >= deadline:
+                raise CommandTimeout(f"{' '.join(argv)} did not end within {timeout:g} s") from error
