@@ -1,0 +1,41 @@
+"""A server's life on a dom0: prepared, started, rebooted, shut down, destroyed, deleted; by orders alone."""
+
+from __future__ import annotations
+
+from agent_rig import Rig, until
+
+from vps.xen.messages import Outcome, ReportKind, Verb
+
+
+def test_prepare_start_destroy(rig: Rig) -> None:
+    rig.start()
+    domu = rig.domu()
+    prepared = rig.done(Verb.PREPARE, domu)["result"]
+    assert prepared["menu_serial"] == 1
+    assert "title Linux" in prepared["menu_lst"]
+    assert "menuentry 'Linux'" in prepared["grub_cfg"]
+    assert (rig.config.config_dir / "web1").read_text() == prepared["config"]
+    assert rig.config.disk_dir.joinpath(f"{domu.disks[0].id}.img").stat().st_size == 8 * 2**20
+
+    started = rig.done(Verb.START, domu)["result"]
+    assert started["boots"] == 1
+    assert rig.running(domu)
+    booted = rig.bodies(ReportKind.BOOTED, domu.id)
+    assert [(body["run"], body["boots"], body["entry"], body["label"], body["why"]) for body in booted] == [
+        (started["run"], 1, "Linux", "my-kernel 3", "start")
+    ]
+    until(lambda: "6.1.0-test" in rig.record(domu), "the guest's first words are on record")
+
+    rig.done(Verb.DESTROY, domu)
+    assert not rig.running(domu)
+    ended = rig.bodies(ReportKind.ENDED, domu.id)
+    assert [(body["run"], body["reason"], body["next"]) for body in ended] == [
+        (started["run"], "destroy", "stopped")
+    ]
+    assert "6.1.0-test" in ended[0]["tail"]
+    assert len(rig.effects("create", domu)) == 1
+
+    outcomes = [report.body["outcome"] for report in rig.read() if report.kind is ReportKind.OPERATION]
+    assert outcomes[0] == Outcome.ACCEPTED
+    assert rig.stop() < 3
+    assert rig.redis_server.client().execute_command("ACL", "LOG") == []

@@ -1,0 +1,165 @@
+"""What the dom0 is and has, for the web: on every change and at an interval. Not kept: the next one says it better."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from vps.agent.context import Context
+from vps.agent.files import free_bytes, total_bytes
+from vps.agent.journal import DomuRow
+from vps.agent.run import CommandMissing, CommandTimeout, run
+from vps.agent.toolstack import ToolstackError
+from vps.agent.verbs import VERBS
+from vps.agent.version import agent_version
+from vps.xen.messages import SCHEMA, Verb
+from vps.xen.xlparse import DomainRow, HostInfo
+
+EVERY = 10.0  # seconds
+_MIB = 1024 * 1024
+_SKEW = 5000  # ms; more is an alarm
+_LEAST_DISK = 1024  # MiB of the pool; less is an alarm
+
+_MOVING = ("cpu_seconds",)  # of a domain: what changes all the time is no change
+
+
+class Inventory:
+    """Makes inventories of what is looked at anyway. `seen` is called with every look at the domains."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._started = context.clock.now_ms()
+        self._asked = threading.Event()
+        self._told_at = 0.0
+        self._info_at = 0.0
+        self._told: Any = None
+        self._info: HostInfo | None = None
+        self._info_error = ""
+
+    def ask(self) -> None:
+        """Tell at the next look, changed or not."""
+        self._asked.set()
+
+    def seen(self, domains: tuple[DomainRow, ...] | None, error: str) -> None:
+        """Tell what was seen, when it changed, when it was asked for, or when it is time."""
+        asked = self._asked.is_set()
+        self._asked.clear()
+        now = time.monotonic()
+        if domains is not None and (asked or now - self._info_at >= EVERY):
+            self._look_at_host()
+            self._info_at = now
+        domains_told = [_domain(domain) for domain in domains or ()]
+        domus = [_domu(row) for row in self._context.journal.domus()]
+        still = (
+            [{key: value for key, value in domain.items() if key not in _MOVING} for domain in domains_told],
+            domus,
+            error,
+        )
+        if not asked and still == self._told and now - self._told_at < EVERY:
+            return
+        self._told, self._told_at = still, now
+        self._context.outbox.tell(
+            self._body(domains is not None, domains_told, domus, error or self._info_error)
+        )
+
+    def _look_at_host(self) -> None:
+        try:
+            self._info, self._info_error = self._context.toolstack.info(), ""
+        except ToolstackError as error:
+            self._info, self._info_error = None, error.text
+
+    def _body(
+        self, xen: bool, domains: list[dict[str, Any]], domus: list[dict[str, Any]], error: str
+    ) -> dict[str, Any]:
+        context, info = self._context, self._info
+        folder = context.config.disk_dir
+        try:
+            disk, free_disk = total_bytes(folder) // _MIB, free_bytes(folder) // _MIB
+        except OSError:
+            disk = free_disk = 0
+        return {
+            "agent": {
+                "version": agent_version(),
+                "schema": SCHEMA,
+                "verbs": [*(verb.value for verb in VERBS), Verb.CANCEL.value],
+                "simulated": context.config.simulated,
+                "started": self._started,
+            },
+            "xen": {
+                "version": info.version,
+                "caps": list(info.caps),
+                "virt_caps": list(info.virt_caps),
+                "toolstack": "xl",
+            }
+            if xen and info
+            else None,
+            "error": error,
+            "memory_mib": info.total_memory_mib if info else 0,
+            "free_memory_mib": info.free_memory_mib if info else 0,
+            "cpus": info.cpus if info else 0,
+            "disk_mib": disk,
+            "free_disk_mib": free_disk,
+            "skew_ms": context.clock.skew_ms or 0,
+            "bridges": bridges(context.config.bridges),
+            "domains": domains,
+            "domus": domus,
+            "alarms": self._alarms(free_disk),
+        }
+
+    def _alarms(self, free_disk: int) -> list[dict[str, str]]:
+        context = self._context
+        # A key is a code, or a code and what it is about: "restart:<id>".
+        told = [
+            {"code": key.partition(":")[0], "text": text}
+            for key, text in sorted(context.alarms.copy().items())
+        ]
+        skew = context.clock.skew_ms
+        if skew is not None and abs(skew) > _SKEW:
+            told.append(
+                {"code": "skew", "text": f"The dom0's clock is {skew / 1000:.0f} s off; set it, and run NTP."}
+            )
+        if free_disk < _LEAST_DISK:
+            told.append(
+                {"code": "disk", "text": f"The pool {context.config.disk_dir} has {free_disk} MiB left."}
+            )
+        return told
+
+
+def bridges(configured: tuple[str, ...]) -> list[str]:
+    """The bridges that domUs can be put on: those of the configuration, else what the system shows."""
+    if configured:
+        return list(configured)
+    net = Path("/sys/class/net")
+    if net.is_dir():
+        return sorted(path.name for path in net.iterdir() if (path / "bridge").is_dir())
+    try:
+        shown = run(["ifconfig", "-l"], timeout=10).stdout.decode(errors="replace")
+    except (CommandMissing, CommandTimeout):
+        return []
+    return sorted(name for name in shown.split() if name.startswith("bridge"))
+
+
+def _domain(domain: DomainRow) -> dict[str, Any]:
+    return {
+        "uuid": str(domain.uuid),
+        "name": domain.name,
+        "domid": domain.domid,
+        "memory_mib": domain.memory_mib,
+        "vcpus": domain.vcpus,
+        "state": domain.state.value,
+        "cpu_seconds": domain.seconds,
+    }
+
+
+def _domu(row: DomuRow) -> dict[str, Any]:
+    return {
+        "id": str(row.id),
+        "generation": row.generation.as_list(),
+        "wanted": row.wanted.value,
+        "phase": row.phase.value,
+        "menu_serial": (row.prepared or {}).get("menu_serial"),
+        "boots": row.boots,
+        "run": str(row.run) if row.run else None,
+    }
