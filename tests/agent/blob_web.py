@@ -10,7 +10,7 @@ from vps.xen.description import BlobRef
 
 
 class BlobWeb:
-    """`faults`: "break" (after half of it), "rubbish" (other bytes), "500", "404", "403", "norange"; one for each request.
+    """`faults`: "break" (after half of it), "rubbish" (other bytes), "500", "404", "403", "norange"; one a request.
 
     `asked` has the path and the Range of each request.
     """
