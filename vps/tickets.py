@@ -9,12 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import time
 from dataclasses import dataclass
 from uuid import UUID
 
 from vps.redis import client
 
 LIFETIME = 60  # seconds
+PER_MINUTE = 60  # tickets for one person; a browser that reconnects takes one each time
+
+
+class TooManyTickets(Exception):
+    """This person has asked for PER_MINUTE tickets within a minute."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,13 @@ class Ticket:
 
 
 def issue(user_id: UUID, session_key: str, domu_id: UUID, origin: str = "") -> str:
-    """Make a ticket. Raises redis.RedisError."""
+    """Make a ticket. Raises TooManyTickets, and redis.RedisError."""
+    count = f"console:tickets:{user_id}:{int(time.time()) // 60}"
+    pipe = client().pipeline()
+    pipe.incr(count)
+    pipe.expire(count, 120)
+    if pipe.execute()[0] > PER_MINUTE:
+        raise TooManyTickets
     ticket = secrets.token_urlsafe(32)
     value = {"user": str(user_id), "session": session_key, "domu": str(domu_id), "origin": origin}
     client().set(_key(ticket), json.dumps(value), ex=LIFETIME)
