@@ -5,13 +5,30 @@ from __future__ import annotations
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from vps.views import agent, health, kernel
+from vps.views import agent, boot, dom0, domu, event, health, home, kernel, operation
+from vps.views import request as requests
 
 urlpatterns = [
-    path("healthz", health.healthz, name="healthz"),
-    path("readyz", health.readyz, name="readyz"),
+    path("", home.home, name="home"),
+    path("today/", home.today, name="today"),
     path("log-in/", auth.LoginView.as_view(template_name="accounts/login.html"), name="login"),
     path("log-out/", auth.LogoutView.as_view(), name="logout"),
+    # Requests
+    path("ask/", requests.ask, name="ask"),
+    path("requests/", requests.requests, name="requests"),
+    path("requests/<uuid:pk>/", requests.one, name="request"),
+    path("requests/<uuid:pk>/approve/", requests.approve, name="request_approve"),
+    path("requests/<uuid:pk>/refuse/", requests.refuse, name="request_refuse"),
+    path("requests/<uuid:pk>/withdraw/", requests.withdraw, name="request_withdraw"),
+    # Servers
+    path("servers/", domu.servers, name="servers"),
+    path("servers/<uuid:pk>/", domu.server, name="server"),
+    path("servers/<uuid:pk>/boot/", boot.boot, name="boot"),
+    path("servers/<uuid:pk>/configuration/", domu.configuration, name="server_configuration"),
+    path("servers/<uuid:pk>/destroy/", domu.destroy, name="server_destroy"),
+    path("servers/<uuid:pk>/delete/", domu.delete, name="server_delete"),
+    path("servers/<uuid:pk>/do/<slug:verb>/", domu.do, name="server_do"),
+    # Kernels
     path("kernels/", kernel.kernels, name="kernels"),
     path("kernels/uploads/", kernel.kernel_upload, name="kernel_upload"),
     path("kernels/uploads/<uuid:pk>/", kernel.kernel_upload_piece, name="kernel_upload_piece"),
@@ -19,5 +36,19 @@ urlpatterns = [
     path("kernels/versions/<uuid:pk>/delete/", kernel.kernel_version_delete, name="kernel_version_delete"),
     path("kernels/<uuid:pk>/", kernel.kernel, name="kernel"),
     path("kernels/<uuid:pk>/catalogue/", kernel.kernel_catalogue, name="kernel_catalogue"),
+    # What was done, what happened
+    path("operations/", operation.operations, name="operations"),
+    path("operations/<uuid:pk>/", operation.operation, name="operation"),
+    path("operations/<uuid:pk>/cancel/", operation.cancel, name="operation_cancel"),
+    path("events/", event.events, name="events"),
+    # Hosts
+    path("dom0s/", dom0.dom0s, name="dom0s"),
+    path("dom0s/enrol/", dom0.enrol_dom0, name="dom0_enrol"),
+    path("dom0s/<uuid:pk>/", dom0.dom0, name="dom0"),
+    path("dom0s/<uuid:pk>/accept/", dom0.accept, name="dom0_accept"),
+    path("dom0s/<uuid:pk>/credential/", dom0.credential, name="dom0_credential"),
+    # For machines
     path("agent/blobs/<slug:sha256>", agent.blob, name="agent_blob"),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
 ]

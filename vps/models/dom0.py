@@ -91,6 +91,8 @@ class Dom0(models.Model):
 
     def why_not(self, memory_mib: int, vcpus: int, disk_mib: int) -> str:
         """Why a server of this size cannot be placed here, "" when it can (H8)."""
+        if not self.accepts_new:
+            return _("%(dom0)s takes no new servers; its page can change that.") % {"dom0": self.name}
         if not self.heard_lately:
             return _("%(dom0)s was not heard lately.") % {"dom0": self.name}
         if not self.xen:

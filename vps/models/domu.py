@@ -18,7 +18,7 @@ from vps.models.dom0 import Dom0
 from vps.models.event import Event
 from vps.models.operation import Operation, State
 from vps.xen.description import Boot, BootMethod, Description, DomainType, GuestOS
-from vps.xen.messages import Verb
+from vps.xen.messages import Generation, Verb
 from vps.xen.reconcile import Observed, Phase, Seen, Status, Wanted, status_word
 
 # In which states of the status word a verb is offered and taken. Destroy also supersedes an open operation.
@@ -204,22 +204,34 @@ class Domu(models.Model):
 
     # The verbs. Each checks, raises the generation, writes operation and event, and rings after the commit.
 
-    def start(self, by: User | None, reason: str = "") -> Operation:
+    def start(self, by: User | None, reason: str = "", *, seen: Generation | None = None) -> Operation:
         """Raises Conflict when there is nothing to boot, or it is not stopped."""
         if not self.boot().bootable:
             raise Conflict(
                 _("%(name)s has nothing to boot yet; choose a kernel first.") % {"name": self.name}
             )
-        return self.order(Verb.START, by, reason)
+        return self.order(Verb.START, by, reason, seen=seen)
 
-    def order(self, verb: Verb, by: User | None, reason: str = "", **extra: Any) -> Operation:
-        """Want `verb` done. Raises Conflict for a stale click, a locked server or an open operation."""
+    def order(
+        self,
+        verb: Verb,
+        by: User | None,
+        reason: str = "",
+        *,
+        seen: Generation | None = None,
+        **extra: Any,
+    ) -> Operation:
+        """Want `verb` done. Raises Conflict for a stale click, a locked server or an open operation.
+
+        `seen` is the generation that the person's page showed.
+        """
         from vps import dispatch
 
         with transaction.atomic():
             fresh = Domu.objects.select_for_update().get(pk=self.pk)
             open_one = fresh._open_for_update()
             fresh._check(verb, open_one)
+            fresh._check_seen(seen)
             if open_one is not None:
                 open_one.move(State.SUPERSEDED, remains=_("%(verb)s came after it.") % {"verb": verb.value})
                 Event.record(
@@ -292,6 +304,18 @@ class Domu(models.Model):
                 _("%(name)s is %(status)s; %(verb)s cannot be done now. The page was out of date.")
                 % {"name": self.name, "status": self.status.value.replace("_", " "), "verb": verb.value}
             )
+
+    def _check_seen(self, seen: Generation | None) -> None:
+        if seen is None or seen == Generation(self.epoch, self.n):
+            return
+        last = self.operations.order_by("-id").first()
+        raise Conflict(
+            _("%(who)s was first: %(verb)s was asked for meanwhile. Look how it is now, and click again.")
+            % {
+                "who": (last and last.by) or _("Somebody"),
+                "verb": last.verb if last else _("something else"),
+            }
+        )
 
     def cancel(self, operation: Operation, by: User | None) -> None:
         """Take back an operation: at once if it was not accepted, else the dom0 is asked to stop it."""

@@ -1,0 +1,281 @@
+"""What templates of Berth say: a state with its shape and word, times, sizes, meters, links that keep a view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from accounts.models.quota import Resource, shown, size_text
+from vps.models import Dom0, Domu, Event, KernelVersion, Operation, Request
+from vps.xen.messages import Verb
+from vps.xen.reconcile import Status
+
+register = template.Library()
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a state looks: a shape of templates/parts/shape.html, a tone of berth.css, a word."""
+
+    shape: str
+    tone: str
+    word: Any
+    moving: bool = False
+
+
+DOMU: dict[str, Look] = {
+    Status.RUNNING: Look("disc", "good", gettext_lazy("running")),
+    Status.STARTING: Look("half", "busy", gettext_lazy("starting"), True),
+    Status.STOPPING: Look("half", "busy", gettext_lazy("stopping"), True),
+    Status.REBOOTING: Look("half", "busy", gettext_lazy("rebooting"), True),
+    Status.DELETING: Look("half", "busy", gettext_lazy("being deleted"), True),
+    Status.PROVISIONING: Look("half", "busy", gettext_lazy("being made"), True),
+    Status.STOPPED: Look("ring", "still", gettext_lazy("stopped")),
+    Status.PAUSED: Look("bars", "wait", gettext_lazy("paused")),
+    Status.CRASHED: Look("triangle", "bad", gettext_lazy("crashed")),
+    Status.GONE_WRONG: Look("triangle", "bad", gettext_lazy("not running, but should")),
+    Status.NOT_HEARD: Look("dashed", "still", gettext_lazy("not heard")),
+    Status.UNKNOWN: Look("dashed", "still", gettext_lazy("unknown")),
+    Status.WAITING: Look("clock", "wait", gettext_lazy("waiting for approval")),
+    "deleted": Look("slash", "still", gettext_lazy("deleted")),
+}
+OPERATION: dict[str, Look] = {
+    Operation.State.QUEUED: Look("clock", "busy", Operation.State.QUEUED.label),
+    Operation.State.SENT: Look("half", "busy", Operation.State.SENT.label, True),
+    Operation.State.ACCEPTED: Look("half", "busy", Operation.State.ACCEPTED.label, True),
+    Operation.State.RUNNING: Look("half", "busy", gettext_lazy("under way"), True),
+    Operation.State.DONE: Look("tick", "good", Operation.State.DONE.label),
+    Operation.State.FAILED: Look("cross", "bad", Operation.State.FAILED.label),
+    Operation.State.REFUSED: Look("cross", "bad", Operation.State.REFUSED.label),
+    Operation.State.SUPERSEDED: Look("slash", "still", Operation.State.SUPERSEDED.label),
+    Operation.State.CANCELLED: Look("slash", "still", Operation.State.CANCELLED.label),
+    Operation.State.LOST: Look("dashed", "bad", Operation.State.LOST.label),
+}
+REQUEST: dict[str, Look] = {
+    Request.State.WAITING: Look("clock", "wait", Request.State.WAITING.label),
+    Request.State.APPROVED: Look("tick", "good", Request.State.APPROVED.label),
+    Request.State.REFUSED: Look("cross", "bad", Request.State.REFUSED.label),
+    Request.State.WITHDRAWN: Look("slash", "still", Request.State.WITHDRAWN.label),
+    Request.State.EXPIRED: Look("slash", "still", Request.State.EXPIRED.label),
+}
+KERNEL: dict[str, Look] = {
+    KernelVersion.State.INSPECTING: Look("half", "busy", KernelVersion.State.INSPECTING.label, True),
+    KernelVersion.State.OK: Look("tick", "good", KernelVersion.State.OK.label),
+    KernelVersion.State.REFUSED: Look("cross", "bad", KernelVersion.State.REFUSED.label),
+}
+DOM0: dict[str, Look] = {
+    "heard": Look("disc", "good", gettext_lazy("heard")),
+    "silent": Look("dashed", "bad", gettext_lazy("not heard")),
+    "never": Look("dashed", "still", gettext_lazy("never heard")),
+    "no xen": Look("triangle", "bad", gettext_lazy("runs without Xen")),
+}
+
+
+@register.inclusion_tag("parts/state.html")
+def state(thing: object) -> dict[str, Any]:
+    """The state of a row (Domu, Operation, Request, KernelVersion, Dom0), or of a Status: shape, tone, word."""
+    look, since = _look(thing)
+    return {"look": look, "since": since}
+
+
+def _look(thing: object) -> tuple[Look, datetime | None]:
+    if isinstance(thing, Domu):
+        status = "deleted" if thing.deleted_at else thing.status
+        return DOMU[status], thing.dom0.heard_at if status == Status.NOT_HEARD else None
+    if isinstance(thing, Status):
+        return DOMU[thing], None
+    if isinstance(thing, Operation):
+        return OPERATION[thing.state], None
+    if isinstance(thing, Request):
+        return REQUEST[thing.state], None
+    if isinstance(thing, KernelVersion):
+        return KERNEL[thing.state], None
+    if isinstance(thing, Dom0):
+        if thing.heard_at is None:
+            return DOM0["never"], None
+        if not thing.heard_lately:
+            return DOM0["silent"], thing.heard_at
+        return DOM0["heard" if thing.xen else "no xen"], None
+    raise TypeError(f"{thing!r} has no look.")
+
+
+@register.filter
+def moving(thing: object) -> bool:
+    """Whether the state of a row is one that passes by itself."""
+    return _look(thing)[0].moving
+
+
+@register.filter
+def ago(moment: datetime | None) -> SafeString | str:
+    """`3 min ago`, with the exact time on hover."""
+    if moment is None:
+        return _("never")
+    exact = timezone.localtime(moment)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        exact.isoformat(timespec="seconds"),
+        f"{date_format(exact, 'j M Y')}, {exact:%H:%M:%S %Z}",
+        _relative(timezone.now() - moment, exact),
+    )
+
+
+def _relative(passed: timedelta, exact: datetime) -> str:
+    seconds = int(passed.total_seconds())
+    if seconds < 5:
+        return _("just now")
+    if seconds < 60:
+        return _("%(n)d s ago") % {"n": seconds}
+    if seconds < 3600:
+        return _("%(n)d min ago") % {"n": seconds // 60}
+    if seconds < 48 * 3600:
+        return _("%(n)d h ago") % {"n": seconds // 3600}
+    days = seconds // 86400
+    if days < 14:
+        return ngettext("%(n)d day ago", "%(n)d days ago", days) % {"n": days}
+    return date_format(exact, "j M Y")
+
+
+@register.filter
+def seconds(value: float | None) -> str:
+    """A span as people read it: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `3 days 4 h`."""
+    if value is None:
+        return ""
+    if value < 10:
+        return _("%(n)s s") % {"n": f"{value:.1f}"}
+    whole = int(value)
+    if whole < 60:
+        return _("%(n)s s") % {"n": whole}
+    if whole < 3600:
+        return _("%(m)s min %(s)s s") % {"m": whole // 60, "s": whole % 60}
+    if whole < 86400:
+        return _("%(h)s h %(m)s min") % {"h": whole // 3600, "m": whole % 3600 // 60}
+    return _("%(d)s d %(h)s h") % {"d": whole // 86400, "h": whole % 86400 // 3600}
+
+
+@register.filter
+def since(moment: datetime | None) -> str:
+    """How long ago, as a span."""
+    return seconds((timezone.now() - moment).total_seconds()) if moment else ""
+
+
+@register.filter
+def mib(amount: int | None) -> str:
+    """MiB as MiB or GiB."""
+    return "" if amount is None else size_text(int(amount) * 1024 * 1024)
+
+
+@register.filter
+def octets(amount: int | None) -> str:
+    """Bytes as B, KiB, MiB, GiB."""
+    return "" if amount is None else size_text(int(amount))
+
+
+@register.filter
+def amount(value: int, resource: str) -> str:
+    """An amount of a resource of the quota."""
+    return shown(resource, value)
+
+
+@register.filter
+def resource_name(resource: str) -> str:
+    return str(Resource(resource).label)
+
+
+@register.inclusion_tag("parts/meter.html")
+def meter(label: str, used: int, total: int, resource: str, plus: int = 0) -> dict[str, Any]:
+    """A thin meter: what is used of a total, and what would come on top of it (`plus`)."""
+    whole = max(total, used + plus, 1)
+    return {
+        "label": label,
+        "used": shown(resource, used),
+        "plus": shown(resource, plus) if plus else "",
+        "total": shown(resource, total),
+        "left": shown(resource, max(0, total - used - plus)),
+        "used_part": round(100 * max(0, used) / whole, 2),
+        "plus_part": round(100 * max(0, plus) / whole, 2),
+        "over": used + plus > total,
+        "full": used + plus >= 0.9 * total and total > 0,
+    }
+
+
+@register.simple_tag(takes_context=True)
+def link(context: template.Context, **changes: Any) -> str:
+    """The address of this page with some of its query changed; None or "" takes a part away."""
+    query = context["request"].GET.copy()
+    for name, value in changes.items():
+        if value in (None, ""):
+            query.pop(name, None)
+        else:
+            query[name] = str(value)
+    return "?" + query.urlencode()
+
+
+@register.filter
+def get(mapping: Any, key: str) -> Any:
+    return mapping.get(key) if mapping else None
+
+
+@register.simple_tag
+def diff(lines: list[tuple[str, str]]) -> SafeString:
+    """Lines of (mark, text) as a list of lines; mark is "+", "-" or " "."""
+    tones = {"+": "added", "-": "taken", "@": "place"}
+    return mark_safe(  # noqa: S308 - each piece is escaped by format_html
+        "".join(
+            format_html(
+                '<span class="line {}"><span class="mark">{}</span>{}</span>',
+                tones.get(mark, ""),
+                mark,
+                text + "\n",
+            )
+            for mark, text in lines
+        )
+    )
+
+
+@register.filter
+def default_entry(boot: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The default entry of a saved menu (BootMenu.boot)."""
+    entries = (boot or {}).get("entries") or []
+    return entries[boot["default"]] if boot and boot.get("default", 0) < len(entries) else None
+
+
+_VERBS: dict[str, tuple[Any, Any]] = {
+    Verb.PREPARE: (gettext_lazy("Prepare"), gettext_lazy("Prepare now")),
+    Verb.START: (gettext_lazy("Start"), gettext_lazy("Start")),
+    Verb.SHUTDOWN: (gettext_lazy("Shut down"), gettext_lazy("Shut down")),
+    Verb.REBOOT: (gettext_lazy("Reboot"), gettext_lazy("Reboot")),
+    Verb.DESTROY: (gettext_lazy("Destroy"), gettext_lazy("Destroy")),
+    Verb.PAUSE: (gettext_lazy("Pause"), gettext_lazy("Pause")),
+    Verb.UNPAUSE: (gettext_lazy("Go on"), gettext_lazy("Go on")),
+    Verb.DELETE: (gettext_lazy("Delete"), gettext_lazy("Delete")),
+    Verb.CANCEL: (gettext_lazy("Cancel"), gettext_lazy("Cancel")),
+}
+
+
+@register.filter
+def verb_name(verb: str) -> str:
+    """What a verb is called in texts."""
+    return str(_VERBS[Verb(verb)][0])
+
+
+@register.filter
+def verb_button(verb: str) -> str:
+    """What stands on the button of a verb."""
+    return str(_VERBS[Verb(verb)][1])
+
+
+@register.filter
+def changes(event: Event) -> list[tuple[str, Any, Any]]:
+    """(name, before, after) of what an event changed; None where it was or is not."""
+    names = dict.fromkeys([*event.before, *event.after])
+    rows = [(name, event.before.get(name), event.after.get(name)) for name in names]
+    return [(name, before, after) for name, before, after in rows if before != after]

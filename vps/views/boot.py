@@ -1,0 +1,101 @@
+"""The boot menu: what a server boots, seen as its dom0 will get it, before it is saved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods
+
+from accounts.models import Right
+from vps.forms.boot import MenuForm
+from vps.models import BootMenu, Conflict, Domu
+from vps.models.boot import draft_boot, save_menu
+from vps.rendering import Text, render_texts
+from vps.views.page import show
+from vps.views.scope import get_domu_or_404
+from vps.xen.description import BootMethod
+from vps.xen.refused import RenderRefused
+
+HISTORY = 20
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def boot(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """The editor. A POST with `do` = save saves; every other `do` only looks (preview, add, up, down, remove)."""
+    domu = get_domu_or_404(request, pk)
+    may = domu.tenant.allows(request.user, Right.OPERATE) and not domu.deleted_at
+    if request.method != "POST":
+        return _page(request, domu, _asked_for(request, domu), may)
+    if not may:
+        raise PermissionDenied(_("Your role may look at the boot menu but not change it."))
+    form = MenuForm.of_post(domu, request.POST)
+    command = request.POST.get("do", "preview")
+    if command != "save":
+        form.change(command)
+        return _page(request, domu, form, may)
+    if not form.is_valid():
+        return _page(request, domu, form, may, status=422)
+    try:
+        save_menu(domu, form.drafts(), request.user, seen_serial=form.seen_serial, **form.options())
+    except Conflict as conflict:
+        form.seen_serial = Domu.objects.get(pk=domu.pk).menu_serial
+        return _page(request, domu, form, may, problem=str(conflict), status=409)
+    messages.success(
+        request, _("Menu %(n)d was saved and is being put on the dom0.") % {"n": domu.menu_serial}
+    )
+    return redirect("server", domu.pk)
+
+
+def _asked_for(request: HttpRequest, domu: Domu) -> MenuForm:
+    """The form of the saved menu, or of the old one that `?menu=` names, to be saved anew."""
+    serial = request.GET.get("menu", "")
+    if serial.isascii() and serial.isdigit() and len(serial) < 16:
+        return MenuForm.of_menu(domu, get_object_or_404(domu.menus, serial=int(serial)))
+    return MenuForm.of_menu(domu, domu.menus.filter(serial=domu.menu_serial).first())
+
+
+def _page(
+    request: HttpRequest, domu: Domu, form: MenuForm, may: bool, *, problem: str = "", status: int = 200
+) -> HttpResponse:
+    saved = domu.menus.filter(serial=domu.menu_serial).first()
+    texts, refused = _preview(domu, form, saved)
+    restored = request.GET.get("menu", "") if request.method == "GET" else ""
+    context: dict[str, Any] = {
+        "domu": domu,
+        "form": form,
+        "may": may,
+        "problem": problem,
+        "tried": status == 422,
+        "texts": texts,
+        "refused": refused,
+        "changed": any(text.changed or not text.before for text in texts),
+        "restored": restored if restored != str(domu.menu_serial) else "",
+        "methods": [method.value for method in BootMethod],
+        "menus": domu.menus.select_related("by").prefetch_related("entries")[:HISTORY],
+    }
+    return show(request, "boot/page.html", context, part="boot/_editor.html", status=status)
+
+
+def _preview(domu: Domu, form: MenuForm, saved: BootMenu | None) -> tuple[list[Text], str]:
+    """The files as they would be written, against the saved ones; or why they cannot be."""
+    if not form.is_valid():
+        return [], ""
+    try:
+        kind, boot = draft_boot(domu, form.drafts(), **form.options())
+        description = replace(domu.description(), type=kind, boot=boot)
+        last = {"menu_lst": saved.menu_lst, "grub_cfg": saved.grub_cfg} if saved else {}
+        if saved:
+            now = render_texts(domu.description(), {}, {})
+            last["config"] = next(text.text for text in now if text.name == domu.name)
+        return render_texts(description, {}, last), ""
+    except (Conflict, RenderRefused) as error:
+        return [], str(error)

@@ -1,0 +1,107 @@
+"""The hosts, for operators."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import redis
+from django.conf import settings
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from vps.enrolment import agent_toml, enrol
+from vps.forms.dom0 import EnrolForm
+from vps.forms.domu import NameAgainForm
+from vps.models import Dom0, Event
+from vps.templatetags.berth import moving
+from vps.views.domu import listed
+from vps.views.home import counted, strip
+from vps.views.page import paged, show, sought
+from vps.views.scope import operator_required
+
+
+@require_safe
+@operator_required
+def dom0s(request: HttpRequest) -> HttpResponse:
+    """All dom0s, as strips."""
+    q = sought(request)
+    found = [dom0 for dom0 in counted() if q.lower() in dom0.name.lower()]
+    context = {"strips": [strip(dom0) for dom0 in found], "q": q}
+    return show(request, "dom0/list.html", context, part="dom0/_list.html")
+
+
+@require_safe
+@operator_required
+def dom0(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """One dom0: what it is, what is promised on it, its servers, what it says is wrong."""
+    row = get_object_or_404(Dom0, pk=pk)
+    page = paged(request, listed(row.domus.live()))
+    context = {
+        "dom0": row,
+        **strip(row),
+        "page": page,
+        "events": row.events.select_related("domu", "actor")[:15],
+        "operations": row.operations.open().select_related("domu", "by"),
+        "agent": row.inventory.get("agent", {}),
+    }
+    busy = any(moving(domu) for domu in page.object_list)
+    return show(request, "dom0/page.html", context, part="dom0/_live.html", moving=busy)
+
+
+@require_POST
+@operator_required
+def accept(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Whether new servers may be placed on it."""
+    row = get_object_or_404(Dom0, pk=pk)
+    wanted = request.POST.get("accepts_new") == "yes"
+    if row.accepts_new != wanted:
+        with transaction.atomic():
+            row.accepts_new = wanted
+            row.save(update_fields=["accepts_new"])
+            text = _("%(dom0)s takes new servers") if wanted else _("%(dom0)s takes no new servers")
+            Event.record("dom0.accepts", text % {"dom0": row}, actor=request.user, dom0=row)
+    return redirect("dom0", pk)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def enrol_dom0(request: HttpRequest) -> HttpResponse:
+    """A new dom0; its agent's configuration is shown once."""
+    form = EnrolForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        return _enrol(request, form, form.cleaned_data["name"], form.cleaned_data["bridge"])
+    status = 422 if request.method == "POST" else 200
+    return show(request, "dom0/enrol.html", {"form": form}, status=status)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def credential(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """A new credential for a dom0, after its name was typed; the old one ends at once."""
+    row = get_object_or_404(Dom0, pk=pk)
+    form = NameAgainForm(row.name, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        return _enrol(request, form, row.name, row.bridge, row)
+    status = 422 if request.method == "POST" else 200
+    return show(request, "dom0/credential.html", {"form": form, "dom0": row}, status=status)
+
+
+def _enrol(
+    request: HttpRequest, form: EnrolForm | NameAgainForm, name: str, bridge: str, before: Dom0 | None = None
+) -> HttpResponse:
+    try:
+        with transaction.atomic():
+            row, secret = enrol(name, bridge=bridge, by=request.user)
+    except redis.RedisError:
+        form.add_error(
+            None, _("Redis does not answer, so that the dom0 could not log in there. Try again when it does.")
+        )
+        template = "dom0/credential.html" if before else "dom0/enrol.html"
+        return show(request, template, {"form": form, "dom0": before}, status=503)
+    messages.success(request, _("%(dom0)s is enrolled.") % {"dom0": row})
+    text = agent_toml(row, secret, settings.BERTH_AGENT_REDIS_URL, settings.BERTH_AGENT_WEB_URL)
+    return show(request, "dom0/enrolled.html", {"dom0": row, "toml": text, "again": before is not None})

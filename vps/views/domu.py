@@ -1,0 +1,249 @@
+"""Servers: the list, the page of one, its verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery, Sum
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from accounts.models import Right, Tenant, User
+from accounts.models.quota import Resource, sums
+from vps.forms.domu import NameAgainForm
+from vps.forms.request import askable
+from vps.models import BootEntryRow, BootMenu, Conflict, Disk, Domu, Event, Nic, Operation, Request
+from vps.rendering import next_boot
+from vps.templatetags.berth import moving
+from vps.views.page import paged, show, sought
+from vps.views.scope import get_domu_or_404
+from vps.xen.description import Boot, GuestOS
+from vps.xen.devices import disk_device
+from vps.xen.messages import Generation, MessageRefused, Verb
+from vps.xen.reconcile import Status
+
+METERS = (Resource.MEMORY, Resource.VCPUS, Resource.DISK)
+# What stands as a button beside the name; all other verbs are in the menu.
+LIKELY = {
+    Status.STOPPED: Verb.START,
+    Status.CRASHED: Verb.START,
+    Status.GONE_WRONG: Verb.START,
+    Status.RUNNING: Verb.SHUTDOWN,
+    Status.PAUSED: Verb.UNPAUSE,
+}
+IN_MENU = (Verb.START, Verb.SHUTDOWN, Verb.REBOOT, Verb.PAUSE, Verb.UNPAUSE)
+# Verbs that are asked for with one click; destroy and delete have pages of their own.
+CLICKED: dict[Verb, Callable[..., Operation]] = {
+    Verb.START: Domu.start,
+    **{
+        verb: (lambda domu, by, verb=verb, **seen: domu.order(verb, by, **seen))
+        for verb in (Verb.PREPARE, Verb.SHUTDOWN, Verb.REBOOT, Verb.PAUSE, Verb.UNPAUSE)
+    },
+}
+ACTIVITY = 12
+
+
+@require_safe
+@login_required
+def servers(request: HttpRequest) -> HttpResponse:
+    """A customer's servers, waiting requests and quota; an operator's view of all servers."""
+    rows = listed(Domu.objects.live().visible_to(request.user))
+    if q := sought(request):
+        rows = rows.filter(
+            Q(name__icontains=q)
+            | Q(booted_label__icontains=q)
+            | Q(tenant__name__icontains=q)
+            | Q(guest_os__icontains=q)
+        )
+    page = paged(request, rows)
+    domus = list(page.object_list)
+    mine = Tenant.objects.of(request.user).order_by("name")
+    waiting = Request.objects.waiting().filter(tenant__in=mine).select_related("by", "tenant")
+    context = {
+        "page": page,
+        "domus": domus,
+        "q": q,
+        "waiting": [] if q or page.number > 1 else [(asked, _place(asked)) for asked in waiting],
+        "refused": _lately_refused(mine),
+        "quotas": [(tenant, _meters(tenant)) for tenant in mine],
+        "may_ask": askable(request.user).exists(),
+        "may_withdraw": set(askable(request.user).values_list("pk", flat=True)),
+        "many_tenants": request.user.is_operator or len(mine) > 1,
+        "nothing": not domus and not q and not waiting,
+    }
+    busy = any(moving(domu) for domu in domus)
+    return show(request, "domu/list.html", context, part="domu/_list.html", moving=busy)
+
+
+def listed(rows: QuerySet[Domu]) -> QuerySet[Domu]:
+    """With all that a row of the list shows, in a constant number of queries."""
+    event = Event.objects.filter(domu=OuterRef("pk")).order_by("-id")
+    menu = BootMenu.objects.filter(domu=OuterRef("pk"), serial=OuterRef("menu_serial"))
+    disks = Disk.objects.filter(domu=OuterRef("pk"), purged_at=None).order_by().values("domu")
+    return (
+        rows.with_open_operation()
+        .annotate(
+            last_text=Subquery(event.values("text")[:1]),
+            last_at=Subquery(event.values("at")[:1]),
+            boot_json=Subquery(menu.values("boot")[:1]),
+            disk_mib=Subquery(disks.annotate(total=Sum("size_mib")).values("total")),
+        )
+        .prefetch_related(Prefetch("nics", Nic.objects.select_related("mac")))
+        .order_by("name")
+    )
+
+
+def _place(asked: Request) -> int:
+    return Request.objects.waiting().filter(asked_at__lt=asked.asked_at).count() + 1
+
+
+def _lately_refused(tenants: QuerySet[Tenant]) -> QuerySet[Request]:
+    """Refused and not asked again under the same name: their words are to be read."""
+    again = Request.objects.filter(tenant__in=tenants).exclude(state=Request.State.REFUSED)
+    rows = Request.objects.filter(tenant__in=tenants, state=Request.State.REFUSED)
+    return (
+        rows.exclude(name__in=again.values("name")).select_related("decided_by").order_by("-decided_at")[:3]
+    )
+
+
+def _meters(tenant: Tenant) -> list[dict[str, Any]]:
+    now = sums(tenant)
+    return [{"resource": name, **now[name]} for name in METERS]
+
+
+@require_safe
+@login_required
+def server(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """All about one server."""
+    return page_of(request, pk)
+
+
+def page_of(request: HttpRequest, pk: UUID, *, problem: str = "", status: int = 200) -> HttpResponse:
+    """The page of a server, with a sentence about what went wrong where something did."""
+    domu = listed(Domu.objects.visible_to(request.user)).filter(pk=pk).first()
+    if domu is None:
+        raise Http404
+    context = {"domu": domu, "problem": problem, **_of(domu, request.user)}
+    busy = bool(domu.open_operation) or moving(domu)
+    return show(request, "domu/page.html", context, part="domu/_live.html", moving=busy, status=status)
+
+
+def _of(domu: Domu, user: User) -> dict[str, Any]:
+    operate = domu.allows(user, Right.OPERATE) and not domu.deleted_at
+    status = domu.status
+    likely = LIKELY.get(status)
+    boot = domu.boot()
+    offered = [verb for verb in IN_MENU if operate and domu.may(verb)]
+    return {
+        "status": status.value,
+        "seen": f"{domu.epoch}.{domu.n}",
+        "operate": operate,
+        "likely": likely if likely in offered and (likely is not Verb.START or boot.bootable) else None,
+        "in_menu": [v for v in offered if v is not likely and (v is not Verb.START or boot.bootable)],
+        "may_destroy": operate and domu.may(Verb.DESTROY) and domu.made,
+        "may_delete": not domu.deleted_at and domu.allows(user, Right.REQUEST) and domu.may(Verb.DELETE),
+        "may_boot": not domu.deleted_at and domu.tenant.allows(user, Right.OPERATE),
+        "boot": boot,
+        "next": next_boot(domu, boot),
+        "verdict": _verdict(domu, boot),
+        "disks": [_named(disk) for disk in domu.disks.filter(purged_at=None)],
+        "domain": _domain(domu),
+        "ended_at": _moment(domu.last_end.get("at")),
+        "operations": domu.operations.select_related("by")[:ACTIVITY],
+        "events": domu.events.select_related("actor")[:ACTIVITY],
+        "asked": getattr(domu, "request", None),
+    }
+
+
+def _domain(domu: Domu) -> dict[str, Any] | None:
+    """What its dom0's last inventory says of it."""
+    rows = domu.dom0.inventory.get("domains", [])
+    return next((row for row in rows if str(row.get("uuid")) == str(domu.pk)), None)
+
+
+def _verdict(domu: Domu, boot: Boot) -> str:
+    """What inspection said of the kernel that boots next."""
+    row = BootEntryRow.objects.filter(
+        menu__domu=domu, menu__serial=boot.serial, position=boot.default
+    ).select_related("version")
+    return row[0].version.summary if row else ""
+
+
+def _named(disk: Disk) -> Disk:
+    """A disk with what the guest calls it."""
+    disk.guest_name = disk_device(GuestOS(disk.domu.guest_os), disk.index).guest
+    return disk
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _seen(request: HttpRequest) -> Generation | None:
+    """The generation that the page showed, as its form sends it back."""
+    epoch, _stop, n = request.POST.get("seen", "").partition(".")
+    try:
+        return Generation.of([int(epoch), int(n)])
+    except (ValueError, MessageRefused):
+        return None
+
+
+@require_POST
+@login_required
+def do(request: HttpRequest, pk: UUID, verb: str) -> HttpResponse:
+    """One of the verbs that need one click."""
+    domu = get_domu_or_404(request, pk, Right.OPERATE)
+    try:
+        CLICKED[Verb(verb)](domu, request.user, seen=_seen(request))
+    except (KeyError, ValueError) as error:
+        raise Http404 from error
+    except Conflict as conflict:
+        return page_of(request, pk, problem=str(conflict), status=409)
+    return redirect("server", pk)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def destroy(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Take the power away, after the name was typed."""
+    return _after_name(request, get_domu_or_404(request, pk, Right.OPERATE), Verb.DESTROY)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Delete with disks and all, after the name was typed."""
+    return _after_name(request, get_domu_or_404(request, pk, Right.REQUEST), Verb.DELETE)
+
+
+def _after_name(request: HttpRequest, domu: Domu, verb: Verb) -> HttpResponse:
+    form = NameAgainForm(domu.name, request.POST or None)
+    status = 200
+    if request.method == "POST":
+        if form.is_valid():
+            try:
+                domu.order(verb, request.user, form.cleaned_data["reason"])
+            except Conflict as conflict:
+                return page_of(request, domu.pk, problem=str(conflict), status=409)
+            if verb is Verb.DELETE:
+                messages.success(request, _("%(name)s is being deleted.") % {"name": domu})
+            return redirect("server", domu.pk)
+        status = 422
+    disks = domu.disks.filter(purged_at=None)
+    context = {"domu": domu, "form": form, "disks": disks}
+    return show(request, f"domu/{verb.value}.html", context, status=status)
+
+
+@require_safe
+@login_required
+def configuration(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """What the dom0 gets: menu, domain configuration, each with the difference from the last."""
+    domu = get_domu_or_404(request, pk)
+    return show(request, "domu/configuration.html", {"domu": domu, "next": next_boot(domu, domu.boot())})
