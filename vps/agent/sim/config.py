@@ -94,6 +94,7 @@ class _Parser:
     def __init__(self, text: str, source: str) -> None:
         self.text, self.source = text, source
         self.position, self.line = 0, 1
+        self.last = ""
         self.result = Config(source)
 
     def config(self) -> Config:
@@ -122,7 +123,7 @@ class _Parser:
             if not (isinstance(old, list) and isinstance(value, list)) and not (
                 isinstance(old, str) and isinstance(value, str)
             ):
-                raise self._error(operator.text, 'can\'t add [list] to "string" or vice versa')
+                raise self._error(self.last, 'can\'t add [list] to "string" or vice versa')
             value = old + value  # type: ignore[operator]
         self.result.settings[name.text] = value
         self.result.lines[name.text] = name.line
@@ -160,7 +161,7 @@ class _Parser:
                 rest = self.text[self.position :].split("\n", 1)[0]
                 # A comment without a line end is one: the scanner gives up at its first character.
                 raise self._error("#" if rest[0] == "#" else rest, "lexical error")
-            self.position = match.end()
+            self.position, self.last = match.end(), match[0]
             kind, line = str(match.lastgroup), self.line
             if kind in ("space", "comment"):
                 continue

@@ -16,7 +16,7 @@ from typing import Any
 from vps.agent.sim import domains
 from vps.agent.sim.config import Config, ConfigError, parse
 from vps.agent.sim.disks import Disk, Nic, disk_number, parse_disk, parse_nic
-from vps.agent.sim.host import DOMAIN_OVERHEAD, Machine, read_json, write_json
+from vps.agent.sim.host import Machine, read_json, write_json
 
 _ACTIONS = (
     "destroy",
@@ -27,7 +27,13 @@ _ACTIONS = (
     "coredump-restart",
     "soft-reset",
 )
-_DEFAULT_ACTIONS = {"on_poweroff": "destroy", "on_reboot": "restart", "on_crash": "destroy"}
+_DEFAULT_ACTIONS = {
+    "on_poweroff": "destroy",
+    "on_reboot": "restart",
+    "on_watchdog": "destroy",
+    "on_crash": "destroy",
+    "on_soft_reset": "soft-reset",
+}
 
 
 class CreateRefused(Exception):
@@ -119,23 +125,33 @@ def _command(config: Config) -> str:
 
 
 def _make(machine: Machine, record: dict[str, Any]) -> int:
-    """Check everything, then let the domain exist. Holds the lock `state` so that nobody comes between."""
+    """Check everything in libxl's order, then let the domain exist."""
     disks = [Disk(**disk) for disk in record["disks"]]
-    _check_disks(disks)
+    if record["type"] == "hvm":
+        raise CreateRefused(
+            6,
+            "libxl: error: libxl_create.c:172:libxl__domain_build_info_setdefault: "
+            "direct boot parameters specified but kernel missing",
+            "libxl: error: libxl_create.c:1241:libxl__domain_config_setdefault: "
+            "Unable to set domain build info defaults",
+        )
     with machine.lock("state"):
         domid = machine.next_domid()
     others = domains.guests(machine)
-    if any(other.name == record["name"] or other.uuid == record["uuid"] for other in others):
-        raise CreateRefused(
-            6,
-            f"libxl: error: libxl_domain.c:49:libxl__domain_rename: Domain {domid}:"
+    # A uuid may be taken: xl builds a second domain with it (recorded).
+    if any(other.name == record["name"] for other in others):
+        raise _undone(
+            domid,
+            f"libxl: error: libxl_domain.c:81:libxl__domain_rename: Domain {domid}:"
             f'Domain with name "{record["name"]}" already exists.',
-            "libxl: error: libxl_create.c:1230:initiate_domain_create: "
-            f"Domain {domid}:cannot make domain: -6",
+            f"libxl: error: libxl_create.c:1296:initiate_domain_create: Domain {domid}:cannot make domain: -6",
         )
+    _check_disks(disks, domid)
     record["kernel"] = _kernel(machine, record, domid)
     _check_memory(machine, record, domid, others)
-    _check_sharing(disks, domid, others)
+    _check_devices(disks, domid)
+    if machine.settings["refuse_shared_disks"]:
+        _check_sharing(disks, domid, others)
     _check_bridges(machine, [Nic(**nic) for nic in record["nics"]], domid)
     record |= {"domid": domid, "created": time.time()}
     place = machine.path("domains", f".new-{domid}")
@@ -154,29 +170,47 @@ def _make(machine: Machine, record: dict[str, Any]) -> int:
     return domid
 
 
-def _check_disks(disks: list[Disk]) -> None:
+def _undone(domid: int, *lines: str) -> CreateRefused:
+    """The end of every create that fails after the domain was begun."""
+    return CreateRefused(
+        3,
+        *lines,
+        f"libxl: error: libxl_domain.c:1183:libxl__destroy_domid: Domain {domid}:Non-existant domain",
+        f"libxl: error: libxl_domain.c:1137:domain_destroy_callback: Domain {domid}:Unable to destroy guest",
+        f"libxl: error: libxl_domain.c:1064:domain_destroy_cb: Domain {domid}:Destruction of domain failed",
+    )
+
+
+def _check_disks(disks: list[Disk], domid: int) -> None:
     for index, disk in enumerate(disks):
         if disk.target and not os.path.exists(disk.target):
-            raise CreateRefused(
-                3,
-                "libxl: error: libxl_disk.c:328:libxl__device_disk_set_backend: "
+            raise _undone(
+                domid,
+                "libxl: error: libxl_device.c:455:libxl__device_disk_set_backend: "
                 f"Disk vdev={disk.device} failed to stat: {disk.target}: No such file or directory",
-                "libxl: error: libxl_create.c:1167:initiate_domain_create: "
-                f"Unable to set disk defaults for disk {index}",
+                "libxl: error: libxl_create.c:1318:initiate_domain_create: "
+                f"Domain {domid}:Unable to set disk defaults for disk {index}",
             )
+
+
+def _check_devices(disks: list[Disk], domid: int) -> None:
+    """A vdev must be one, and no two the same."""
+    unable = f"libxl: error: libxl_create.c:1921:domcreate_attach_devices: Domain {domid}:unable to add disk devices"
     numbers = [disk_number(disk.device) for disk in disks]
     for disk, number in zip(disks, numbers, strict=True):
         if number is None:
-            raise CreateRefused(
-                3,
-                f"libxl: error: libxl_disk.c:1: Invalid or unsupported virtual disk identifier {disk.device}",
-                "libxl: error: libxl_create.c:1643:domcreate_launch_dm: unable to add disk devices",
+            raise _undone(
+                domid,
+                "libxl: error: libxl_disk.c:374:libxl__device_from_disk: "
+                f"Domain {domid}:Invalid or unsupported virtual disk identifier {disk.device}",
+                unable,
             )
     if len(set(numbers)) != len(numbers):
-        raise CreateRefused(
-            3,
-            "libxl: error: libxl_device.c:162:libxl__device_generic_add: device already exists in xenstore",
-            "libxl: error: libxl_create.c:1643:domcreate_launch_dm: unable to add disk devices",
+        raise _undone(
+            domid,
+            f"libxl: error: libxl_device.c:290:device_add_domain_config: Domain {domid}:"
+            "device already exists in xenstore",
+            unable,
         )
 
 
@@ -191,16 +225,16 @@ def _kernel(machine: Machine, record: dict[str, Any], domid: int) -> dict[str, A
             facts["ramdisk_size"] = len(read(record["ramdisk_path"]))
     except KernelRefused as refused:
         raise _not_built(
-            domid, str(refused), "xc_dom_kernel_file failed: No such file or directory"
+            domid,
+            str(refused),
+            "libxl_dom.c:646:libxl__build_pv: xc_dom_kernel_file failed: No such file or directory",
         ) from refused
-    if record["type"] == "hvm" or record["memory"] <= 0:
-        raise _not_built(domid, "xc: error: panic: xg_dom_boot.c:124: xc_dom_boot_mem_init failed", "")
     pvh = record["type"] == "pvh"
     if facts["paths"]["direct_pvh" if pvh else "direct_pv"] != "ok":
         raise _not_built(
             domid,
             "xc: error: panic: xg_dom_core.c:689: xc_dom_find_loader: no loader found: Invalid kernel",
-            "xc_dom_parse_image failed: Invalid argument",
+            "libxl_dom.c:571:libxl__build_dom: xc_dom_parse_image failed",
         )
     wanted = "hvm-3.0-x86_32" if pvh else facts.get("guest_type")
     if wanted and wanted not in machine.settings["xen_caps"].split():
@@ -208,30 +242,39 @@ def _kernel(machine: Machine, record: dict[str, Any], domid: int) -> dict[str, A
             domid,
             f"xc: error: panic: xg_dom_boot.c:86: xc_dom_compat_check: guest type {wanted}"
             " not supported by xen kernel, sorry: Invalid kernel",
-            "xc_dom_parse_image failed: Invalid argument",
+            "libxl_dom.c:571:libxl__build_dom: xc_dom_parse_image failed",
         )
     return facts
 
 
 def _not_built(domid: int, first: str, second: str) -> CreateRefused:
-    lines = [first]
-    if second:
-        lines.append(f"libxl: error: libxl_dom.c:571:libxl__build_dom: {second}")
-    lines.append(
-        f"libxl: error: libxl_create.c:1652:domcreate_rebuild_done: Domain {domid}:cannot (re-)build domain: -3"
+    return _undone(
+        domid,
+        first,
+        f"libxl: error: {second}",
+        f"libxl: error: libxl_create.c:1640:domcreate_rebuild_done: Domain {domid}:cannot (re-)build domain: -3",
     )
-    return CreateRefused(3, *lines)
 
 
 def _check_memory(machine: Machine, record: dict[str, Any], domid: int, others: list[domains.Listed]) -> None:
-    free = domains.free_memory(machine, others)
-    if record["memory"] + DOMAIN_OVERHEAD > free:
+    if not 0 < record["memory"] <= domains.free_memory(machine, others):
         raise _not_built(
             domid,
             "xc: error: panic: xg_dom_boot.c:119: xc_dom_boot_mem_init: can't allocate low memory for domain:"
             " Out of memory",
-            "xc_dom_boot_mem_init failed: Operation not supported",
+            "libxl_dom.c:581:libxl__build_dom: xc_dom_boot_mem_init failed",
         )
+
+
+def _hotplug(domid: int, script: str, why: str, unable: str) -> CreateRefused:
+    """A hotplug script failed; `why` is what it said."""
+    return _undone(
+        domid,
+        f"libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: /etc/xen/scripts/{script}"
+        f" [{os.getpid()}] exited with error status 1",
+        f"libxl: error: libxl_device.c:1337:device_hotplug_child_death_cb: script: {why}",
+        f"libxl: error: libxl_create.c:1921:domcreate_attach_devices: Domain {domid}:unable to add {unable} devices",
+    )
 
 
 def _check_sharing(disks: list[Disk], domid: int, others: list[domains.Listed]) -> None:
@@ -241,23 +284,17 @@ def _check_sharing(disks: list[Disk], domid: int, others: list[domains.Listed]) 
         for disk in other.record["disks"]:
             path = os.path.realpath(disk["target"])
             taken[path] = taken.get(path, False) or disk["writable"]
-    for disk in disks:
+    for disk in (disk for disk in disks if disk.target):
         path = os.path.realpath(disk.target)
-        if disk.target and path in taken and (disk.writable or taken[path]):
-            mode = (
-                "and so cannot be mounted now" if disk.writable else "and so cannot be mounted read-only now"
+        if path in taken and (disk.writable or taken[path]):
+            raise _hotplug(
+                domid,
+                "block add",
+                f"File {path} is loopback-mounted through /dev/loop0, "
+                "which is mounted in a guest domain, and so cannot be mounted now.",
+                "disk",
             )
-            raise CreateRefused(
-                3,
-                "libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: "
-                "/etc/xen/scripts/block add [0] exited with error status 1",
-                "libxl: error: libxl_device.c:1265:device_hotplug_child_death_cb: script: "
-                f"File {path} is loopback-mounted through /dev/loop0, which is mounted in a guest domain, {mode}.",
-                "libxl: error: libxl_create.c:1862:domcreate_attach_devices: "
-                f"Domain {domid}:unable to add disk devices",
-            )
-        if disk.target:
-            taken[path] = taken.get(path, False) or disk.writable
+        taken[path] = taken.get(path, False) or disk.writable
 
 
 def _check_bridges(machine: Machine, nics: list[Nic], domid: int) -> None:
@@ -267,21 +304,14 @@ def _check_bridges(machine: Machine, nics: list[Nic], domid: int) -> None:
             why = f"Could not find bridge device {nic.bridge}"
             if not nic.bridge:
                 why = "Could not find bridge, and none was specified"
-            raise CreateRefused(
-                3,
-                "libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: "
-                "/etc/xen/scripts/vif-bridge online [0] exited with error status 1",
-                f"libxl: error: libxl_device.c:1265:device_hotplug_child_death_cb: script: {why}",
-                "libxl: error: libxl_create.c:1862:domcreate_attach_devices: "
-                f"Domain {domid}:unable to add nic devices",
-            )
+            raise _hotplug(domid, "vif-bridge online", why, "vif")
 
 
 def _start(machine: Machine, domid: int) -> None:
     """Start the domain's process: its own session, no file of ours, gone from us before it runs."""
     record = read_json(machine.domain_path(domid, "domain.json"))
     if record is None:  # destroyed while it was being built
-        raise CreateRefused(3, f"libxl: error: libxl_domain.c:1182:domain_destroy_cb: Domain {domid} is gone")
+        raise CreateRefused(3, f"libxl: error: libxl_domain.c:1183:domain_destroy_cb: Domain {domid} is gone")
     machine.rotate_log(record["name"])
     reader, writer = os.pipe()
     child = os.fork()

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from vps.agent.sim.host import DOMAIN_OVERHEAD, XEN_OVERHEAD, Machine, read_json
+from vps.agent.sim.host import XEN_OVERHEAD, Machine, read_json
 
 DOM0_UUID = "00000000-0000-0000-0000-000000000000"
 POWEROFF, REBOOT, SUSPEND, CRASH, WATCHDOG = range(5)
@@ -152,7 +152,7 @@ def _process_seconds(pid: int | None) -> float:
 def free_memory(machine: Machine, domains: list[Listed] | None = None) -> int:
     """MiB that no domain has."""
     domains = guests(machine) if domains is None else domains
-    taken = sum(domain.memory + DOMAIN_OVERHEAD for domain in domains)
+    taken = sum(domain.memory for domain in domains)
     total, own = int(machine.settings["total_memory"]), int(machine.settings["dom0_memory"])
     return max(0, total - XEN_OVERHEAD - own - taken)
 

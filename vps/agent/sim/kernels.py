@@ -38,21 +38,13 @@ def judge(data: bytes) -> dict[str, Any]:
     from vps.xen.inspect import inspect
 
     report = inspect(data)
-    facts |= {
-        name: getattr(report, name, None)
-        for name in (
-            "architecture",
-            "guest_type",
-            "guest_os",
-            "release",
-            "configuration",
-            "summary",
-            "pv",
-            "pvh",
-        )
-    }
+    names = ("architecture", "guest_type", "guest_os", "release", "configuration", "summary", "pv", "pvh")
+    facts |= {name: getattr(report, name) for name in names}
     facts["role"] = str(report.role)
-    facts["paths"] = {str(name): str(value) for name, value in report.paths.items()}
+    # The file as it came: the plain ELF that inspection made of it is another file.
+    facts["paths"] = dict(report.original_paths)
+    if facts["role"] == "dom0" and facts["pv"]:
+        facts["paths"] |= {"direct_pv": "ok", "pvgrub": "ok"}  # Xen does not refuse it, the product does
     if facts["role"] == "loader":
         facts["kind"] = "pvh" if not facts["pv"] else "pv32" if facts["architecture"] == "x86_32" else "pv64"
     return facts
@@ -64,8 +56,11 @@ def read(path: str) -> bytes:
         data = Path(path).read_bytes()
     except OSError as error:
         raise KernelRefused(
-            f"xc: error: panic: xg_dom_core.c:205: failed to open file '{path}': {os.strerror(error.errno or 0)}"
+            f"xc: error: panic: xg_dom_core.c:205: failed to open file '{path}':"
+            f" {os.strerror(error.errno or 0)}: Internal error"
         ) from error
     if not data:
-        raise KernelRefused(f"xc: error: panic: xg_dom_core.c:230: '{path}': zero length file")
+        raise KernelRefused(
+            f"xc: error: panic: xg_dom_core.c:230: '{path}': zero length file: Internal error"
+        )
     return data

@@ -49,43 +49,68 @@ def _line(domain: Listed, verbose: bool) -> str:
 
 
 def _details(shown: list[Listed]) -> int:
-    """The configuration as JSON, as libxl keeps it: no run state in it."""
+    """The configuration as libxl keeps it: JSON as yajl writes it, no run state in it."""
     import json
+    import re
 
-    def config(domain: Listed) -> dict[str, object]:
-        record = domain.record
-        if not record:
-            return {"c_info": {"type": "pv", "name": domain.name, "uuid": domain.uuid}, "b_info": {}}
-        actions = {key: action.replace("-", "_") for key, action in record["actions"].items()}
-        return {
-            "c_info": {"type": record["type"], "name": domain.name, "uuid": domain.uuid},
-            "b_info": {
-                "max_vcpus": domain.vcpus,
-                "max_memkb": record["maxmem"] * 1024,
-                "target_memkb": domain.memory * 1024,
-                "kernel": record["kernel_path"],
-                "cmdline": record["command"],
-                "ramdisk": record["ramdisk_path"],
-                "type.pv": {},
-            },
-            "disks": [
-                {
-                    "pdev_path": disk["target"],
-                    "vdev": disk["device"],
-                    "format": "raw",
-                    "readwrite": int(disk["writable"]),
-                }
-                for disk in record["disks"]
-            ],
-            "nics": [
-                {"devid": index, "mac": nic["mac"], "bridge": nic["bridge"]}
-                for index, nic in enumerate(record["nics"])
-            ],
-            **actions,
-        }
-
-    print(json.dumps([{"domid": domain.domid, "config": config(domain)} for domain in shown], indent=4))
+    text = json.dumps([{"domid": domain.domid, "config": _config(domain)} for domain in shown], indent=4)
+    print(re.sub(r"(?m)^( *)(.*)\{\}", r"\1\2{\n\n\1}", text), end="\n\n")
     return 0
+
+
+def _config(domain: Listed) -> dict[str, object]:
+    record = domain.record
+    sched = {"sched": "credit2", "weight": 256, "cap": 0}
+    if not record:
+        sizes = {"max_memkb": domain.memory * 1024, "target_memkb": domain.memory * 1024 - 1}
+        build = {**sizes, "sched_params": sched, "type.pv": {}, "arch_arm": {}, "arch_x86": {}}
+        return {"c_info": {"type": "pv", "name": domain.name}, "b_info": build}
+    info = {
+        "type": record["type"],
+        "name": domain.name,
+        "domid": 4294967295,
+        "uuid": domain.uuid,
+        "run_hotplug_scripts": "True",
+    }
+    build = {
+        "max_vcpus": domain.vcpus,
+        "avail_vcpus": list(range(domain.vcpus)),
+        "max_memkb": record["maxmem"] * 1024,
+        "target_memkb": domain.memory * 1024,
+        "video_memkb": 0,
+        "sched_params": sched,
+        "claim_mode": "True",
+        "kernel": record["kernel_path"],
+        **({"cmdline": record["command"]} if record["command"] else {}),
+        **({"ramdisk": record["ramdisk_path"]} if record["ramdisk_path"] else {}),
+        f"type.{record['type']}": {},
+        "arch_arm": {},
+        "arch_x86": {"msr_relaxed": "False"},
+    }
+    disks = [
+        {
+            "pdev_path": disk["target"],
+            "vdev": disk["device"],
+            "format": "raw",
+            **({"readwrite": 1} if disk["writable"] else {}),
+            "colo_restore_enable": "False",
+        }
+        for disk in record["disks"]
+    ]
+    nics = [
+        {"devid": index, "mac": nic["mac"], "bridge": nic["bridge"], "nictype": "vif"}
+        for index, nic in enumerate(record["nics"])
+    ]
+    actions = {
+        key: action.replace("-", "_") for key, action in record["actions"].items() if action != "destroy"
+    }
+    return {
+        "c_info": info,
+        "b_info": build,
+        **({"disks": disks} if disks else {}),
+        **({"nics": nics} if nics else {}),
+        **actions,
+    }
 
 
 def xl_vm_list(machine: Machine, arguments: list[str]) -> int:
@@ -225,16 +250,14 @@ def xl_vcpu_list(machine: Machine, arguments: list[str]) -> int:
                 print(f"{text} is an invalid domain identifier (rc=-6)", file=sys.stderr)
                 return 1
         shown = [domain for domain in shown if domain.domid in wanted]
-    print(
-        f"{'Name':<32} {'ID':>5} {'VCPU':>5} {'CPU':>5} {'State':>5}   {'Time(s)':>8} Affinity (Hard / Soft)"
-    )
+    print(f"{'Name':<32} {'ID':>5} {'VCPU':>5} {'CPU':>5} {'State':>5} {'Time(s)':>9} Affinity (Hard / Soft)")
     for domain in shown:
         for vcpu in range(domain.vcpus):
             state = ("r" if domain.running else "-") + ("b" if domain.blocked else "-") + "-"
             seconds = domain.seconds if vcpu == 0 else 0.0
             print(
-                f"{domain.name or '(null)':<32} {domain.domid:5} {vcpu:5} {vcpu % machine.settings['nr_cpus']:5}"
-                f"   {state}  {seconds:8.1f}  all / all"
+                f"{domain.name or '(null)':<32} {domain.domid:5} {vcpu:5} {vcpu % machine.settings['nr_cpus']:4}"
+                f"   {state} {seconds:9.1f}  all / all"
             )
     return 0
 

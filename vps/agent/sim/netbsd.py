@@ -15,6 +15,8 @@ def start(running: Running) -> Line:
     running.newline = "\n\r"
     log = _log(running)
     yield from running.lines(log)
+    if running.kernel["role"] == "dom0":
+        yield from _in_ddb(running)
     root = running.argument("root") or running.argument("bootdev") or "xbd0a"
     while not _root_exists(running, root):
         running.say(f"boot device: {root if _looks_right(root) else '<unknown>'}\n")
@@ -37,6 +39,19 @@ def start(running: Running) -> Line:
         running.say(f"\nBerth simulated guest: boot {running.count}, kernel {running.digest}\n\n")
         yield from Shell(running, "# ", log, lambda reason: _power(running, reason)).run()
         single = False
+
+
+def _in_ddb(running: Running) -> Line:
+    """A DOM0 kernel as a domU faults while it looks for hardware, and stays in its debugger."""
+    running.say(
+        "fatal page fault in supervisor mode\ntrap type 6 code 0 rip 0xffffffff80226d4e\n"
+        "Stopped in pid 0.1 (system) at netbsd:ipmi_probe+0x4f: movzbl 0(%rax),%eax\ndb{0}> "
+    )
+    running.domain.listen(False)
+    running.domain.spin(True)
+    while True:
+        yield from read_line(running.domain)
+        running.say("db{0}> ")
 
 
 def _log(running: Running) -> list[str]:

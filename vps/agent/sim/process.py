@@ -137,7 +137,8 @@ class Domain:
         self.control = listen("control.sock")
         self.selector.register(self.control, selectors.EVENT_READ, "control-accept")
         self.state: dict[str, Any] = {"pid": os.getpid(), "paused": bool(record["paused"]), "seconds": 0.0}
-        self.held = bool(record["paused"])  # what xl pause did; `paused` in the state is what xl list shows
+        # How often xl paused it: Xen counts (recorded). `paused` in the state is what xl list shows.
+        self.held = int(record["paused"])
         self.listening = False
         self.requests: list[tuple[socket.socket, str]] = []
         self.wait: Wait | Drain | Work = Wait(0)
@@ -165,6 +166,10 @@ class Domain:
         self.state["spinning"] = time.time() if spinning else None
         self.save()
 
+    def unread(self, keys: bytes) -> None:
+        """Keep keys that came too early for whoever asks next."""
+        self.input[:0] = keys
+
     def booted(self, kernel: dict[str, Any], command: str) -> int:
         """A kernel runs: counted in the effects log. Returns which boot of this domain it is."""
         count = self.machine.path("boots", self.record["uuid"])
@@ -183,15 +188,21 @@ class Domain:
 
     def run(self, guest: Guest) -> int:
         """Run the guest until it ends; returns Xen's shutdown reason, or -1 when it was destroyed."""
+        begun = False
+        self.wait, self.deadline = Wait(), None
         try:
-            self.step(guest, None)
             while True:
+                if not begun and not self.held:  # a domain created paused begins when it is unpaused
+                    begun = True
+                    self.step(guest, None)
+                    self._deliver(guest)
                 for key, mask in self.selector.select(self._pause()):
                     if self._ready(key, mask):
                         return -1
                 if not os.path.exists("domain.json"):
                     return -1
-                self._deliver(guest)
+                if begun:
+                    self._deliver(guest)
         except Ended as end:
             return end.reason
 
@@ -272,7 +283,7 @@ class Domain:
         if verb in ("poweroff", "reboot"):
             self.requests.append((client, verb))
         elif verb in ("pause", "unpause"):
-            self._hold(verb == "pause")
+            self._hold(1 if verb == "pause" else -1)
             answer(client, {"ok": True})
         elif verb == "destroy":
             self.state["dying"] = True
@@ -280,10 +291,11 @@ class Domain:
             return True
         return False
 
-    def _hold(self, paused: bool) -> None:
-        if self.held == paused:
+    def _hold(self, step: int) -> None:
+        before, self.held = self.held, max(0, self.held + step)
+        paused = bool(self.held)
+        if bool(before) == paused:
             return
-        self.held = paused
         since = self.state.get("spinning")
         if since:
             if paused:
@@ -336,7 +348,7 @@ class Domain:
                 yield Wait(None if end is None else max(0.0, end - time.monotonic()), keys=False)
             raise Ended(0)
 
-        self.listening = self.held = False
+        self.listening, self.held = False, 0
         self.stop_child()
         return self.run(nothing()) == -1
 

@@ -121,7 +121,7 @@ class Loader:
         head = f"GNU GRUB  version {VERSION}"
         lines = [_CLEAR, "\r\n", head.center(80).rstrip(), "\r\n\r\n", " +" + "-" * _WIDTH + "+\r\n"]
         for row in range(12):
-            title = f" {menu.entries[row].title}" if row < len(menu.entries) else ""
+            title = menu.entries[row].title if row < len(menu.entries) else ""
             mark = "*" if row == chosen else " "
             cell = f"{mark}{title[: _WIDTH - 1]:<{_WIDTH - 1}}"
             lines.append(f" |\x1b[7m{cell}\x1b[m|\r\n" if row == chosen else f" |{cell}|\r\n")
@@ -203,14 +203,14 @@ class Loader:
 
     def reads(self, facts: dict[str, Any]) -> bool:
         """Whether this loader takes the kernel: what GRUB unpacks, of the right bitness and mode."""
-        if facts["role"] == "loader" and "pvh" not in facts.get("kind", ""):
-            return bool(self.kind == facts["kind"])
-        if facts["paths"].get("pvgrub") != "ok":
-            return False
         if self.kind == "pvh":
-            return bool(facts.get("pvh"))
+            return (
+                bool(facts.get("pvh") or facts.get("kind") == "pvh") and facts["paths"]["direct_pvh"] == "ok"
+            )
+        if facts["role"] == "loader" and facts["paths"]["pvgrub"] == "a loader":
+            return bool(self.kind == facts["kind"])
         bits = "x86_32" if self.kind == "pv32" else "x86_64"
-        return bool(facts.get("pv")) and facts.get("architecture") == bits
+        return bool(facts["paths"]["pvgrub"] == "ok" and facts["architecture"] == bits)
 
     def prompt(self) -> Line:
         """GRUB's command line: enough to look around and to boot by hand."""
@@ -262,9 +262,10 @@ def read_line(domain: Domain) -> Line:
     line = ""
     while True:
         event: Event = yield Wait()
-        for byte in event.keys:
+        for place, byte in enumerate(event.keys):
             if byte in (13, 10):
                 domain.write(b"\r\n")
+                domain.unread(event.keys[place + 1 :])
                 return line
             if byte in (8, 127):
                 if line:

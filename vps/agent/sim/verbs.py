@@ -179,9 +179,9 @@ def xl_destroy(machine: Machine, arguments: list[str]) -> int:
     domain = domains.get(machine, domid)
     if domain is None:
         print(
-            f"libxl: error: libxl_domain.c:1182:libxl__destroy_domid: Domain {domid}:Non-existant domain\n"
-            f"libxl: error: libxl_domain.c:1136:domain_destroy_callback: Domain {domid}:Unable to destroy guest\n"
-            f"libxl: error: libxl_domain.c:1063:domain_destroy_cb: Domain {domid}:Destruction of domain failed\n"
+            f"libxl: error: libxl_domain.c:1183:libxl__destroy_domid: Domain {domid}:Non-existant domain\n"
+            f"libxl: error: libxl_domain.c:1137:domain_destroy_callback: Domain {domid}:Unable to destroy guest\n"
+            f"libxl: error: libxl_domain.c:1064:domain_destroy_cb: Domain {domid}:Destruction of domain failed\n"
             "destroy failed (rc=-21)",
             file=sys.stderr,
         )
