@@ -8,12 +8,14 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from lab import cache, prerequisites
 from lab.commands import PATH
 from lab.dom0_image import dom0
 from lab.errors import LabError
 from lab.machine import Machine
+from lab.record import record
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     runs = add("run", _run, "run a command in dom0: run -- xl list")
     runs.add_argument("argv", nargs="+")
     add("test-images", _test_images, "build the guest kernels, ramdisks and disks of the tests")
+    recording = add("record", _record, "record what the real xl says, for tests/lab/recorded")
+    recording.add_argument("folder", type=Path)
     return parser
 
 
@@ -114,6 +118,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def _test_images(options: argparse.Namespace) -> int:
     raise LabError("not built yet")
+
+
+def _record(options: argparse.Namespace) -> int:
+    record(Machine(options.name), options.folder)
+    return 0
 
 
 if __name__ == "__main__":
