@@ -1,4 +1,4 @@
-"""What the agent does by itself: guests that power off, reboot, crash; also while it was dead, and after a dom0 boot."""
+"""What the agent does by itself: guests that power off, reboot, crash, also while it was dead; dom0s that boot."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class DomuRow:
     reboot_times: tuple[float, ...]
     restart_at: float | None
     restart_why: str  # reboot, crash or autostart
-    disks: tuple[str, ...]  # the ids of all disks that were ever made for it
+    disks: Mapping[str, bool]  # the ids of all disks that were ever to be made for it; True: it was made
     host_rebooted: bool  # the dom0 was booted since the domain was seen last
     deleted: bool
 
@@ -357,7 +357,7 @@ _TABLES = (
         run TEXT, run_name TEXT NOT NULL DEFAULT '', run_serial INTEGER NOT NULL DEFAULT 0, domid INTEGER,
         boots INTEGER NOT NULL DEFAULT 0, crash_times TEXT NOT NULL DEFAULT '[]',
         reboot_times TEXT NOT NULL DEFAULT '[]', restart_at REAL,
-        restart_why TEXT NOT NULL DEFAULT '', disks TEXT NOT NULL DEFAULT '[]',
+        restart_why TEXT NOT NULL DEFAULT '', disks TEXT NOT NULL DEFAULT '{}',
         host_rebooted INTEGER NOT NULL DEFAULT 0, deleted INTEGER NOT NULL DEFAULT 0)""",
     """CREATE TABLE IF NOT EXISTS intents (
         id INTEGER PRIMARY KEY AUTOINCREMENT, domu TEXT NOT NULL, operation TEXT, effect TEXT NOT NULL,
@@ -415,7 +415,7 @@ def _domu(row: sqlite3.Row) -> DomuRow:
         reboot_times=tuple(json.loads(row["reboot_times"])),
         restart_at=row["restart_at"],
         restart_why=row["restart_why"],
-        disks=tuple(json.loads(row["disks"])),
+        disks=json.loads(row["disks"]),
         host_rebooted=bool(row["host_rebooted"]),
         deleted=bool(row["deleted"]),
     )

@@ -22,7 +22,7 @@ from vps.agent.files import copy_durably, remove, stamp, write_durably
 from vps.agent.journal import DomuRow
 from vps.xen import menu
 from vps.xen.description import BlobRef, BootMethod, Description, DescriptionRefused
-from vps.xen.messages import canonical
+from vps.xen.messages import Verb, canonical
 from vps.xen.refused import RenderRefused
 from vps.xen.xlcfg import DomainFiles, HostQuirks, render
 
@@ -138,16 +138,7 @@ def _files_stand(prepared: Prepared) -> bool:
 def _prepare(job: Job, row: DomuRow, before: Prepared | None) -> Prepared:
     context, description = job.context, row.description
     boot = description.boot
-    missing = context.disks.missing(description.disks)
-    if missing:
-        job.step("Making disks")
-    with context.journal.transaction():
-        # Before they are made, so that what was made is known at delete whatever happens.
-        known = {*row.disks, *(str(disk.id) for disk in description.disks)}
-        context.journal.set_domu(row.id, disks=sorted(known))
-    for disk in description.disks:
-        context.disks.make(disk, job.check)
-
+    _make_disks(job, row)
     folder = context.folder(row.id)
     files: dict[str, list[int] | None] = {}
     kernel, ramdisk, boot_disk, sha256, menu_lst, grub_cfg, config = "", None, "", "", "", "", ""
@@ -208,6 +199,30 @@ def _prepare(job: Job, row: DomuRow, before: Prepared | None) -> Prepared:
     return prepared
 
 
+def _make_disks(job: Job, row: DomuRow) -> None:
+    """Make the disks that are new. One that was made and is gone is not made again: it held somebody's data."""
+    context, disks = job.context, row.description.disks
+    missing = context.disks.missing(disks)
+    for disk in missing:
+        if row.disks.get(str(disk.id)):
+            raise VerbFailed(
+                "disk_lost",
+                f"Disk {disk.index} was made on the dom0 and {context.disks.path(disk.id)} is not there any more; "
+                "see whether the pool is mounted, or restore the file.",
+            )
+    if missing:
+        job.step("Making disks")
+    # Known before they are made, so that what was made is found at delete whatever happens.
+    known = {**{str(disk.id): False for disk in disks}, **row.disks}
+    if known != row.disks:
+        context.journal.set_domu(row.id, disks=known)
+    for disk in disks:
+        context.disks.make(disk, job.check)
+    made = {**known, **{str(disk.id): True for disk in disks}}
+    if made != known:
+        context.journal.set_domu(row.id, disks=made)
+
+
 def _copy(
     context: Context, folder: Path, name: str, what: str, blob: BlobRef, before: Prepared | None
 ) -> str:
@@ -262,6 +277,8 @@ def forget_blobs(context: Context) -> None:
 def _wanted_blobs(context: Context) -> set[str]:
     wanted = {blob.sha256 for row in context.journal.domus() for blob in row.description.boot.blobs()}
     for order in context.journal.open_orders():
+        if order.verb not in (Verb.PREPARE, Verb.START, Verb.REBOOT):
+            continue
         try:
             description = Description.of(order.body.get("domu"))
         except DescriptionRefused:

@@ -24,6 +24,6 @@ def delete(job: Job) -> dict[str, Any]:
     preparation.remove_all(context, row)
     context.consoles.forget(job.domu)
     # The row stays, so that an order from before is known to be older.
-    context.journal.set_domu(job.domu, deleted=True, prepared=None, disks=())
+    context.journal.set_domu(job.domu, deleted=True, prepared=None, disks={})
     preparation.forget_blobs(context)
     return {"wiped": wiped}
