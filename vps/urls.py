@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from vps.views import agent, boot, dom0, domu, event, health, home, kernel, operation
+from vps.views import agent, boot, console, dom0, domu, event, health, home, kernel, operation
 from vps.views import request as requests
 
 urlpatterns = [
@@ -28,6 +28,8 @@ urlpatterns = [
     path("servers/<uuid:pk>/destroy/", domu.destroy, name="server_destroy"),
     path("servers/<uuid:pk>/delete/", domu.delete, name="server_delete"),
     path("servers/<uuid:pk>/do/<slug:verb>/", domu.do, name="server_do"),
+    path("servers/<uuid:pk>/console/", console.console, name="console"),
+    path("servers/<uuid:pk>/console/ticket/", console.console_ticket, name="console_ticket"),
     # Kernels
     path("kernels/", kernel.kernels, name="kernels"),
     path("kernels/uploads/", kernel.kernel_upload, name="kernel_upload"),
