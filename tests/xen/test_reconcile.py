@@ -164,7 +164,7 @@ STOPPED = {"wanted": Wanted.STOPPED}
         ({"operation": Verb.UNPAUSE, "seen": seen("paused")}, "paused"),
         ({"operation": Verb.PREPARE}, "running"),
         ({"operation": Verb.PREPARE, "prepared": False, "seen": None, **STOPPED}, "provisioning"),
-        ({"prepared": False, "seen": GONE, **STOPPED}, "provisioning"),
+        ({"prepared": False, "seen": GONE, **STOPPED}, "unfinished"),
         ({"prepared": False}, "running"),
         ({"heard": False}, "not_heard"),
         ({"heard": False, "operation": Verb.START}, "not_heard"),

@@ -29,7 +29,7 @@ ALLOWED: dict[Verb, frozenset[Status]] = {
             Status.STOPPED,
             Status.CRASHED,
             Status.UNKNOWN,
-            Status.PROVISIONING,
+            Status.UNFINISHED,
             Status.GONE_WRONG,
             Status.NOT_HEARD,
         }
@@ -164,8 +164,8 @@ class Domu(models.Model):
 
     @property
     def pending_change(self) -> bool:
-        """Whether the menu on the dom0 is older than the saved one."""
-        return self.prepared_serial != self.menu_serial
+        """Whether what is on the dom0 is older than the saved menu, or not there at all."""
+        return not self.made or self.prepared_serial != self.menu_serial
 
     def may(self, verb: Verb) -> bool:
         """Whether the page offers the verb now."""

@@ -39,6 +39,7 @@ DOMU: dict[str, Look] = {
     Status.REBOOTING: Look("half", "busy", gettext_lazy("rebooting"), True),
     Status.DELETING: Look("half", "busy", gettext_lazy("being deleted"), True),
     Status.PROVISIONING: Look("half", "busy", gettext_lazy("being made"), True),
+    Status.UNFINISHED: Look("triangle", "bad", gettext_lazy("could not be made")),
     Status.STOPPED: Look("ring", "still", gettext_lazy("stopped")),
     Status.PAUSED: Look("bars", "wait", gettext_lazy("paused")),
     Status.CRASHED: Look("triangle", "bad", gettext_lazy("crashed")),

@@ -32,6 +32,7 @@ from vps.xen.reconcile import Status
 METERS = (Resource.MEMORY, Resource.VCPUS, Resource.DISK)
 # What stands as a button beside the name; all other verbs are in the menu.
 LIKELY = {
+    Status.UNFINISHED: Verb.PREPARE,
     Status.STOPPED: Verb.START,
     Status.CRASHED: Verb.START,
     Status.GONE_WRONG: Verb.START,

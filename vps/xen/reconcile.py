@@ -58,6 +58,7 @@ class Status(StrEnum):
     NOT_HEARD = "not_heard"
     WAITING = "waiting"
     PROVISIONING = "provisioning"
+    UNFINISHED = "unfinished"
     GONE_WRONG = "gone_wrong"
     UNKNOWN = "unknown"
 
@@ -167,7 +168,7 @@ def status_word(
     if phase is Phase.LIMIT:
         return Status.CRASHED
     if not prepared:
-        return Status.PROVISIONING
+        return Status.PROVISIONING if operation is Verb.PREPARE else Status.UNFINISHED
     if wanted is Wanted.STOPPED:
         return Status.STOPPED
     return Status.GONE_WRONG if seen is not None else Status.UNKNOWN
