@@ -47,7 +47,8 @@ def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
     folder = tmp_path_factory.mktemp("redis")
     port, password = ports.free_port(), secrets.token_urlsafe(16)
     config = folder / "redis.conf"
-    config.write_text(embedded.configuration(port=port, password=password, folder=folder))
+    config.write_text(embedded.configuration(port=port, folder=folder))
+    (folder / embedded.ACL_FILE).write_text(embedded.users(password))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([program.path, config], stdout=log, stderr=log)
     try:

@@ -68,9 +68,6 @@ def test_path_comes_before_the_wheel(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        pytest.param({"password": "short"}, id="short password"),
-        pytest.param({"password": 'x" # spaces and quotes'}, id="password with quotes"),
-        pytest.param({"password": "x" * 20 + "\nuser evil on"}, id="password with a line end"),
         pytest.param({"port": 0}, id="no port"),
         pytest.param({"port": 65536}, id="port too large"),
         pytest.param({"folder": Path('/tmp/a"b')}, id="folder with a quote"),
@@ -78,10 +75,38 @@ def test_path_comes_before_the_wheel(tmp_path: Path) -> None:
     ],
 )
 def test_what_redis_conf_cannot_carry_is_refused(wrong: dict[str, object]) -> None:
-    good: dict[str, object] = {"port": 7000, "password": "x" * 20, "folder": Path("/tmp")}
+    good: dict[str, object] = {"port": 7000, "folder": Path("/tmp")}
     embedded.configuration(**good)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"."):
         embedded.configuration(**(good | wrong))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        pytest.param("short", id="short"),
+        pytest.param("with spaces >and quotes", id="spaces"),
+        pytest.param("x" * 20 + "\nuser evil on nopass", id="line end"),
+    ],
+)
+def test_a_password_that_the_acl_file_cannot_carry_is_refused(password: str) -> None:
+    assert embedded.users("x" * 20) == f"user default on >{'x' * 20} ~* &* +@all\n"
+    with pytest.raises(ValueError, match="A Redis password here is 16 to 128"):
+        embedded.users(password)
+
+
+def test_users_are_kept_over_a_restart(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.acl_setuser("dom0-kept", enabled=True, passwords=["+a secret of it"], commands=["+ping"])
+        assert embedded.command(redis_server.port, redis_server.password, "ACL", "SAVE") == "+OK"
+        client.acl_deluser("dom0-kept")
+        client.acl_load()
+        assert sorted(map(str, client.acl_users())) == ["default", "dom0-kept"]
+
+
+@pytest.mark.parametrize("words", [("NONSENSE",), ("ACL", "SETUSER", "a", "wrong")], ids=" ".join)
+def test_a_refused_command_gives_the_refusal(redis_server: RedisServer, words: tuple[str, ...]) -> None:
+    assert embedded.command(redis_server.port, redis_server.password, *words).startswith("-ERR")
 
 
 def test_the_real_one_takes_the_configuration(redis_server: RedisServer) -> None:

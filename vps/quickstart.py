@@ -97,6 +97,7 @@ def run(wishes: Wishes) -> None:
                 supervisor.tend(10.0)
             say("Ending ...")
         finally:
+            keep_redis_users(start)
             supervisor.end(last=("redis",))
             leftovers.end(str(wishes.data), grace=2.0)  # the simulated domains
             (wishes.data / "running.json").unlink(missing_ok=True)
@@ -116,7 +117,11 @@ def start_redis(start: Start) -> None:
     text = remembered.read_text().strip() if remembered.exists() else ""
     port = int(text) if text.isdigit() and ports.is_free(int(text)) else ports.free_port()
     config = folder / "redis.conf"
-    data_folder.write(config, redis_server.configuration(port=port, password=password, folder=folder))
+    data_folder.write(config, redis_server.configuration(port=port, folder=folder))
+    made_by = folder / "version"  # another Redis may not read what this one saved
+    if not made_by.exists() or made_by.read_text() != str(program.version):
+        data_folder.write(folder / redis_server.ACL_FILE, redis_server.users(password))
+        data_folder.write(made_by, str(program.version))
     data_folder.write(remembered, f"{port}\n")
     data_folder.write(start.data / "secrets" / "redis-url", redis_server.url(port, password))
     start.redis_port = port
@@ -128,6 +133,11 @@ def start_redis(start: Start) -> None:
             raise CannotStart(f"{program} does not answer on port {port}. Its last words:\n{tail}")
         start.supervisor.tend(0.01)
     say(f"{program}, on loopback with a password, port {port}")
+
+
+def keep_redis_users(start: Start) -> None:
+    """Let Redis write down the dom0s' users, so that agents are known from the first moment of the next run."""
+    redis_server.command(start.redis_port, data_folder.read_secret(start.data, "redis"), "ACL", "SAVE")
 
 
 def ask_version(program: Path) -> str:
@@ -244,6 +254,7 @@ def start_product(start: Start) -> None:
     else:
         return
     start.ready = True
+    keep_redis_users(start)
     start.supervisor.give_up_after = None
     write_running(start)
     if start.wishes.announce:

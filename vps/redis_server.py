@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MINIMUM = (6, 2)
+ACL_FILE = "users.acl"  # beside redis.conf; see `users`
 _VERSION = re.compile(r"\bv=(\d+)\.(\d+)\.(\d+)")
 _PASSWORD = re.compile(r"[A-Za-z0-9_-]{16,128}")
 
@@ -72,14 +73,19 @@ def choose(programs: Iterable[Path], ask_version: Callable[[Path], str]) -> Redi
     )
 
 
-def configuration(*, port: int, password: str, folder: Path, maxmemory_mib: int = 256) -> str:
-    """The text of a redis.conf: loopback only, a password, nothing evicted, nothing written to disk.
+def users(password: str) -> str:
+    """The first text of the ACL file: the web side's user. `ACL SAVE` adds the dom0s'."""
+    if not _PASSWORD.fullmatch(password):
+        raise ValueError("A Redis password here is 16 to 128 letters, digits, '-' or '_'.")
+    return f"user default on >{password} ~* &* +@all\n"
+
+
+def configuration(*, port: int, folder: Path, maxmemory_mib: int = 256) -> str:
+    """The text of a redis.conf: loopback only, users from a file, nothing evicted, no keys on disk.
 
     The database says what is wanted, so losing all of Redis loses nothing; `noeviction` because an order that
     is quietly dropped is worse than one that is refused. Raises ValueError for what the file cannot carry.
     """
-    if not _PASSWORD.fullmatch(password):
-        raise ValueError("A Redis password here is 16 to 128 letters, digits, '-' or '_'.")
     if not 0 < port < 65536:
         raise ValueError(f"{port} is no port.")
     if any(character in str(folder) for character in '"\\\n\r'):
@@ -92,7 +98,7 @@ def configuration(*, port: int, password: str, folder: Path, maxmemory_mib: int 
             "bind 127.0.0.1",
             f"port {port}",
             "protected-mode yes",
-            f"requirepass {password}",
+            f'aclfile "{folder / ACL_FILE}"',
             "daemonize no",
             "set-proc-title no",  # it would overwrite the environment, by which vps.leftovers finds it
             f'dir "{folder}"',
@@ -111,9 +117,12 @@ def url(port: int, password: str) -> str:
     return f"redis://:{password}@127.0.0.1:{port}/0"
 
 
-def answers(port: int, password: str, timeout: float = 1.0) -> bool:
-    """Whether that Redis answers PING to this password within `timeout` seconds."""
-    request = f"*2\r\n$4\r\nAUTH\r\n${len(password)}\r\n{password}\r\n*1\r\n$4\r\nPING\r\n".encode()
+def command(port: int, password: str, *words: str, timeout: float = 1.0) -> str:
+    """Send one command that has a one-line answer; gives that line ("+OK", "-ERR ..."), or "" for no answer.
+
+    A dozen lines for what redis-py does too: importing that takes longer than starting Redis.
+    """
+    request = b"".join(_packed(*each) for each in (("AUTH", password), words))
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
             connection.sendall(request)
@@ -121,8 +130,20 @@ def answers(port: int, password: str, timeout: float = 1.0) -> bool:
             while reply.count(b"\r\n") < 2:
                 piece = connection.recv(512)
                 if not piece:
-                    return False
+                    break
                 reply += piece
     except OSError:
-        return False
-    return reply.startswith(b"+OK\r\n+PONG")
+        return ""
+    authenticated, _, answer = reply.partition(b"\r\n")
+    return answer.decode(errors="replace").strip() if authenticated == b"+OK" else ""
+
+
+def answers(port: int, password: str, timeout: float = 1.0) -> bool:
+    """Whether that Redis answers PING to this password within `timeout` seconds."""
+    return command(port, password, "PING", timeout=timeout) == "+PONG"
+
+
+def _packed(*words: str) -> bytes:
+    """A command as RESP has it."""
+    parts = [word.encode() for word in words]
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
