@@ -19,7 +19,7 @@
     }
     return `${n.toFixed(1)} TiB`;
   };
-  const say = (text) => { problem.textContent = text; problem.hidden = !text; };
+  const say = (text) => { problem.firstElementChild.textContent = text; problem.hidden = !text; };
   const remembered = (file) => `upload:${file.name}:${file.size}:${file.lastModified}`;
 
   class Refused extends Error {}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from django import template
 from django.template.defaultfilters import filesizeformat
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -35,16 +33,6 @@ _FACTS = {
     "sha256": gettext_lazy("SHA-256"),
 }
 _SIZES = frozenset({"size", "unpacked_size"})
-
-
-@register.simple_tag
-def verdict(version: KernelVersion) -> SafeString:
-    """Shape, colour and word of a verdict."""
-    return format_html(
-        '<span class="state verdict-{}"><span class="shape" aria-hidden="true"></span>{}</span>',
-        version.state,
-        version.get_state_display(),
-    )
 
 
 @register.filter
