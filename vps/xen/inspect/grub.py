@@ -44,14 +44,13 @@ class _Info:
 
 def judge(elf: Elf) -> Refusal | None:
     """None when GRUB loads this kernel, and the loader of its bitness is used."""
-    view = elf.view
     if elf.size < 64 or not elf.is_elf:
         return Refusal(
             Code.NOT_A_KERNEL, "There is no ELF kernel in the file: upload a kernel (ELF or bzImage)."
         )
-    if view[6] != 1 or elf.header("version") != 1 or not elf.little:
+    if elf.uint(6, 1) != 1 or elf.header("version") != 1 or not elf.little:
         return _headers()
-    if not (elf.wide and elf.machine == EM_X86_64) and not (view[4] == 1 and elf.machine == EM_386):
+    if not (elf.wide and elf.machine == EM_X86_64) and not (elf.uint(4, 1) == 1 and elf.machine == EM_386):
         return Refusal(
             Code.ARCHITECTURE,
             f"The kernel is for another processor (ELF machine {elf.machine}): use an amd64 kernel, or i386 "
@@ -107,8 +106,16 @@ def _said(elf: Elf, info: _Info) -> Refusal | None:
                 return refusal
     if info.noted:
         return None
-    names = elf.header("shstrndx")
-    names_at = elf.sections[names].offset if names < len(elf.sections) else 0
+    count, names = elf.header("shnum"), elf.header("shstrndx")
+    if not count or not elf.header("shentsize"):
+        return _not_for_xen()
+    table_end = elf.header("shoff") + elf.header("shentsize") * count
+    if table_end > elf.size:
+        return _short(table_end, elf.size)
+    if names >= len(elf.sections):
+        # GRUB does not check; it reads behind the table, or crashes.
+        return _headers()
+    names_at = elf.sections[names].offset
     for section in elf.sections:
         if section.kind == SHT_NOTE:
             refusal = _note_area(elf, info, section.offset, section.size)
@@ -119,6 +126,10 @@ def _said(elf: Elf, info: _Info) -> Refusal | None:
         name = bytes(elf.view[names_at + section.name : names_at + section.name + 12])
         if name == b"__xen_guest\0":
             return _string(elf, info, section.offset, section.size)
+    return _not_for_xen()
+
+
+def _not_for_xen() -> Refusal:
     return Refusal(
         Code.NOT_FOR_XEN,
         "The kernel has neither Xen notes nor a __xen_guest section, so it is not built for Xen: "
@@ -144,6 +155,11 @@ def _note_area(elf: Elf, info: _Info, start: int, size: int) -> Refusal | None:
         at = desc_at + ((descsz + 3) & ~3)
         owner = bytes(elf.view[name_at : name_at + (3 if namesz == 3 else 4)])
         if namesz >= 3 and owner == (b"Xen" if namesz == 3 else b"Xen\0"):
+            if desc_at + descsz > end:
+                # GRUB does not check that either.
+                return Refusal(
+                    Code.NOTES, "A Xen note of the kernel is longer than its notes: upload the file again."
+                )
             info.noted = True
             refusal = _note(elf, info, kind, desc_at, descsz)
             if refusal:

@@ -79,7 +79,8 @@ def unwrap(view: memoryview) -> Unwrapped:
     setup = bzimage.setup(blob)
     if setup is None or Elf(blob).is_elf:
         # An ELF file that has `HdrS` there too is an ELF file: no kernel is both.
-        found = _plain_elf(blob, opened.method)
+        # GRUB knows no zeros behind what gzip made: the end of its file is another one.
+        found = _plain_elf(blob, opened.grub if isinstance(opened.grub, Blob) else blob, opened.method)
     else:
         found = _bzimage(blob, setup, opened.method)
     original = found.original | {
@@ -91,14 +92,15 @@ def unwrap(view: memoryview) -> Unwrapped:
     return replace(found, original=original)
 
 
-def ask(blob: Blob) -> Kernel:
+def ask(blob: Blob, for_grub: Blob) -> Kernel:
     """What the loaders say to a kernel without wrappings."""
     elf = Elf(blob)
-    return Kernel(elf, libxenguest.judge(elf, pvh=False), libxenguest.judge(elf, pvh=True), grub.judge(elf))
+    pv, pvh = libxenguest.judge(elf, pvh=False), libxenguest.judge(elf, pvh=True)
+    return Kernel(elf, pv, pvh, grub.judge(elf if for_grub.size == blob.size else Elf(for_grub)))
 
 
-def _plain_elf(blob: Blob, method: Compression) -> Unwrapped:
-    kernel = ask(blob)
+def _plain_elf(blob: Blob, for_grub: Blob, method: Compression) -> Unwrapped:
+    kernel = ask(blob, for_grub)
     if not kernel.elf.is_elf:
         form, refusal = _no_kernel(blob)
         hypervisor = form == "EFI" and is_hypervisor(blob.view)
@@ -149,7 +151,8 @@ def _bzimage(blob: Blob, setup: bzimage.Setup, method: Compression) -> Unwrapped
     unpacked = bzimage.payload(packed)
     if isinstance(unpacked, Refusal):
         return nothing(unpacked, method_of(packed))
-    kernel = ask(unpacked.blob)
+    plain = Blob(unpacked.blob.view, len(unpacked.blob.view))
+    kernel = ask(unpacked.blob, plain)
     if not kernel.elf.is_elf:
         return nothing(
             Refusal(

@@ -157,7 +157,8 @@ def _words(said: Parameters) -> Refusal | None:
 
 
 def _addresses(elf: Elf, said: Parameters, pvh: bool) -> Refusal | None:
-    if said.paddr_offset != UNSET and said.virt_base == UNSET and not pvh:
+    # Xen after 4.17 does not mind this for PVH.
+    if said.paddr_offset != UNSET and said.virt_base == UNSET:
         return Refusal(
             Code.NOTES,
             "The kernel gives PADDR_OFFSET and no VIRT_BASE, which Xen refuses: build it with both.",
