@@ -224,8 +224,8 @@ _CREATING: _Causes = (
     ),
     (
         "kernel_unreadable",
-        r"xc_dom_kernel_file|xg_dom_core.c:\d+: failed to open file|(?:kernel|ramdisk)[^\n]*No such file",
-        "The kernel file on the dom0 cannot be opened; prepare the server again.",
+        r"xg_dom_core.c:\d+: failed to open file",
+        "The kernel or ramdisk on the dom0 cannot be opened; prepare the server again.",
     ),
     (
         "guest_type",
@@ -234,7 +234,7 @@ _CREATING: _Causes = (
     ),
     (
         "kernel_refused",
-        r"no loader found|Invalid kernel|xc_dom_parse_image failed|xc_dom_parse_elf",
+        r"no loader found|Invalid kernel|inflate failed|xc_dom_(?:parse_\w+|kernel_file|module_file) failed",
         "Xen cannot boot this kernel; choose a kernel that inspection calls ok for direct boot.",
     ),
     (
@@ -271,7 +271,7 @@ _CREATING: _Causes = (
     (
         "configuration",
         r"config(?:uration)? (?:file )?(?:parsing )?error|Failed to (?:parse|read) config|syntax error"
-        r"|Neither kernel nor bootloader specified",
+        r"|Neither kernel nor bootloader specified|Invalid domain type",
         "xl cannot read the server's configuration file; prepare the server again.",
     ),
 )
