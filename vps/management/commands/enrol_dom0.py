@@ -47,6 +47,8 @@ class Command(BaseCommand):
                 if options["simulated"]
                 else agent_toml(dom0, secret, **where)
             )
+            if options["simulated"]:
+                (options["state_dir"] / "etc-xen").mkdir(parents=True, exist_ok=True)
             out.parent.mkdir(parents=True, exist_ok=True)
             out.touch(mode=0o600)
             out.chmod(0o600)
