@@ -174,6 +174,8 @@ def shown(resource: str, amount: int) -> str:
     if resource == Resource.KERNELS:
         return size_text(amount)
     if resource in (Resource.MEMORY, Resource.DISK):
+        if not amount:
+            return "0 MiB"
         return size_text(amount * 1024 * 1024)
     return str(amount)
 

@@ -171,7 +171,7 @@ def since(moment: datetime | None) -> str:
 @register.filter
 def mib(amount: int | None) -> str:
     """MiB as MiB or GiB."""
-    return "" if amount is None else size_text(int(amount) * 1024 * 1024)
+    return "" if amount is None else shown(Resource.MEMORY, int(amount))
 
 
 @register.filter

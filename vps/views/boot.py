@@ -67,7 +67,7 @@ def _page(
     request: HttpRequest, domu: Domu, form: MenuForm, may: bool, *, problem: str = "", status: int = 200
 ) -> HttpResponse:
     saved = domu.menus.filter(serial=domu.menu_serial).first()
-    texts, refused = _preview(domu, form, saved)
+    texts, refused, same = _preview(domu, form, saved)
     restored = request.GET.get("menu", "") if request.method == "GET" else ""
     context: dict[str, Any] = {
         "domu": domu,
@@ -77,7 +77,7 @@ def _page(
         "tried": status == 422,
         "texts": texts,
         "refused": refused,
-        "changed": any(text.changed or not text.before for text in texts),
+        "same": same,
         "restored": restored if restored != str(domu.menu_serial) else "",
         "methods": [method.value for method in BootMethod],
         "menus": domu.menus.select_related("by").prefetch_related("entries")[:HISTORY],
@@ -85,10 +85,10 @@ def _page(
     return show(request, "boot/page.html", context, part="boot/_editor.html", status=status)
 
 
-def _preview(domu: Domu, form: MenuForm, saved: BootMenu | None) -> tuple[list[Text], str]:
-    """The files as they would be written, against the saved ones; or why they cannot be."""
+def _preview(domu: Domu, form: MenuForm, saved: BootMenu | None) -> tuple[list[Text], str, bool]:
+    """The files as they would be written, against the saved ones; why they cannot be; whether nothing changed."""
     if not form.is_valid():
-        return [], ""
+        return [], "", False
     try:
         kind, boot = draft_boot(domu, form.drafts(), **form.options())
         description = replace(domu.description(), type=kind, boot=boot)
@@ -96,6 +96,7 @@ def _preview(domu: Domu, form: MenuForm, saved: BootMenu | None) -> tuple[list[T
         if saved:
             now = render_texts(domu.description(), {}, {})
             last["config"] = next(text.text for text in now if text.name == domu.name)
-        return render_texts(description, {}, last), ""
+        same = saved is not None and {**boot.as_dict(), "serial": saved.serial} == saved.boot
+        return render_texts(description, {}, last), "", same
     except (Conflict, RenderRefused) as error:
-        return [], str(error)
+        return [], str(error), False

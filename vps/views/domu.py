@@ -48,6 +48,7 @@ CLICKED: dict[Verb, Callable[..., Operation]] = {
         for verb in (Verb.PREPARE, Verb.SHUTDOWN, Verb.REBOOT, Verb.PAUSE, Verb.UNPAUSE)
     },
 }
+CONSOLE_FIRST = frozenset({Status.RUNNING, Status.STARTING, Status.REBOOTING})
 ACTIVITY = 12
 
 
@@ -144,6 +145,7 @@ def _of(domu: Domu, user: User) -> dict[str, Any]:
     offered = [verb for verb in IN_MENU if operate and domu.may(verb)]
     return {
         "status": status.value,
+        "console_first": status in CONSOLE_FIRST,
         "seen": f"{domu.epoch}.{domu.n}",
         "operate": operate,
         "likely": likely if likely in offered and (likely is not Verb.START or boot.bootable) else None,
@@ -158,7 +160,8 @@ def _of(domu: Domu, user: User) -> dict[str, Any]:
         "domain": _domain(domu),
         "ended_at": _moment(domu.last_end.get("at")),
         "operations": domu.operations.select_related("by")[:ACTIVITY],
-        "events": domu.events.select_related("actor")[:ACTIVITY],
+        # What belongs to an operation is told by its own line.
+        "events": domu.events.filter(operation=None)[:ACTIVITY],
         "asked": getattr(domu, "request", None),
     }
 

@@ -42,7 +42,10 @@ def today(request: HttpRequest) -> HttpResponse:
         "under_way": [(row, _stuck(row)) for row in under_way],
         "failed": failed[:8],
         "strips": [strip(dom0) for dom0 in counted()],
-        "events": Event.objects.filter(at__gt=now - LAST_DAY).select_related("domu", "dom0", "tenant")[:30],
+        # What came about is told by what was asked for; what failed is told.
+        "events": Event.objects.filter(at__gt=now - LAST_DAY)
+        .exclude(kind="operation.done")
+        .select_related("domu", "dom0", "tenant")[:20],
         "crashed": Domu.objects.live().filter(phase="limit").select_related("dom0", "tenant")[:10],
     }
     return show(request, "home/today.html", context, part="home/_today.html", moving=bool(under_way))
