@@ -110,8 +110,14 @@ class Rig:
         self.reports: list[Report] = []
         self.acknowledge = True
         self.n = 0
+        self._before = 0
+
+    def told_since_start(self) -> bool:
+        """Whether this agent process has told anything."""
+        return len(self.read()) > self._before
 
     def start(self) -> None:
+        self._before = len(self.read())
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [

@@ -6,11 +6,14 @@ import contextlib
 import os
 import signal
 import subprocess  # noqa: TID251
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
+from typing import IO
 
+OUTPUT = "berth-output"
 _LOOK_EVERY = 0.1  # seconds between two looks at the abort event
 
 
@@ -45,36 +48,54 @@ def run(
     env: Mapping[str, str] | None = None,
     abort: Event | None = None,
     started: Callable[[int], None] | None = None,
+    outlives: bool = False,
 ) -> Completed:
     """Run a program to its end; `timeout` in seconds, `env` is added to the agent's own.
 
-    `started` gets the process id at once. Setting `abort` kills the program. The program has a session of its
-    own, so that the end of the agent is not its end. Raises CommandTimeout, CommandMissing, CommandAborted.
+    `started` gets the process id at once. Setting `abort` kills the program. With `outlives` the end of the agent
+    is not its end: its output goes into a file without a name, for a broken pipe would kill it in the middle.
+    Raises CommandTimeout, CommandMissing, CommandAborted.
     """
     began = time.monotonic()
-    try:
-        process = subprocess.Popen(  # noqa: S603 - an argv list, never a shell
-            list(argv),
-            stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **(env or {}), "LC_ALL": "C"},
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise CommandMissing(f"{argv[0]} cannot be run: {error.strerror}") from error
-    try:
-        if started is not None:
-            started(process.pid)
-        stdout, stderr = _communicate(process, argv, input, began + timeout, timeout, abort)
-    finally:
-        if process.poll() is None:
-            # The whole group: a hung xl has hotplug scripts below it.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=5)
+    with contextlib.ExitStack() as files:
+        output = [files.enter_context(_nameless()) for _ in range(2)] if outlives else []
+        try:
+            process = subprocess.Popen(  # noqa: S603 - an argv list, never a shell
+                list(argv),
+                stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL,
+                stdout=output[0] if output else subprocess.PIPE,
+                stderr=output[1] if output else subprocess.PIPE,
+                env={**os.environ, **(env or {}), "LC_ALL": "C"},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CommandMissing(f"{argv[0]} cannot be run: {error.strerror}") from error
+        try:
+            if started is not None:
+                started(process.pid)
+            stdout, stderr = _communicate(process, argv, input, began + timeout, timeout, abort)
+        finally:
+            if process.poll() is None:
+                # The whole group: a hung xl has hotplug scripts below it.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.communicate(timeout=5)
+        if output:
+            stdout, stderr = (_content(file) for file in output)
     return Completed(tuple(argv), process.returncode, stdout, stderr, time.monotonic() - began)
+
+
+def _nameless() -> IO[bytes]:
+    """A file for output, by whose name in /proc a program of this agent is known."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create(OUTPUT), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _content(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 def _communicate(

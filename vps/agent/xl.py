@@ -93,7 +93,9 @@ class Xl:
     ) -> Completed:
         argv = (*self._argv, command, *arguments)
         try:
-            done = run(argv, timeout=TIMEOUTS[command], abort=abort, started=started)
+            done = run(
+                argv, timeout=TIMEOUTS[command], abort=abort, started=started, outlives=started is not None
+            )
         except CommandTimeout as error:
             failure = xl_error(command, "", "", None)
             raise ToolstackError("timeout", failure.text, str(error)) from error

@@ -1,0 +1,179 @@
+"""Killed agents, Redis away, an xl that hangs or prints rubbish, a dom0 without Xen: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+from agent_rig import Rig, until
+
+from vps.xen.messages import FINAL_OUTCOMES, ReportKind, Verb
+
+
+def test_killed_while_xl_creates(rig: Rig) -> None:
+    """The xl of the dead agent goes on; the next agent waits for it and finds its domain."""
+    rig.start()
+    domu = rig.domu()
+    rig.done(Verb.PREPARE, domu)
+    rig.sim.set(faults={"slow_create": 3.0})
+    order = rig.order(Verb.START, domu)
+    until(
+        lambda: any(path.stat().st_size for path in rig.config.domu_dir.glob("*.pid")), "xl create is at work"
+    )
+    rig.kill()
+    rig.start()
+    last = rig.ended(order)
+    assert (last["outcome"], last["result"]["boots"]) == ("done", 1)
+    assert "Waiting for the creation that was under way" in [step["name"] for step in last["steps"]]
+    assert len(rig.effects("create", domu)) == 1
+    assert len(rig.effects("unpause", domu)) == 1
+    assert [body["boots"] for body in rig.bodies(ReportKind.BOOTED, domu.id)] == [1]
+    until(lambda: "6.1.0-test" in rig.record(domu))
+
+
+def test_killed_while_it_reboots(rig: Rig) -> None:
+    rig.sim.set(times={**rig.sim.settings["times"], "shutdown": 2.0})
+    rig.start()
+    domu = rig.domu()
+    rig.done(Verb.START, domu)
+    until(lambda: "# " in rig.record(domu))
+    order = rig.order(Verb.REBOOT, domu)
+    until(lambda: rig.effects("reboot", domu), "the guest is asked")
+    rig.kill()
+    until(lambda: not rig.running(domu), "the guest goes on with its reboot")
+    rig.start()
+    last = rig.ended(order)
+    assert (last["outcome"], last["result"]["boots"]) == ("done", 2)
+    assert len(rig.effects("create", domu)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_at_any_moment(rig: Rig, seed: int) -> None:
+    """A life of orders, with kill -9 at random moments: each is ended once, and boots are what was built."""
+    dice = random.Random(seed)
+    domus = [rig.domu(f"web{number}") for number in range(2)]
+    rig.start()
+    orders = []
+    for verbs in zip(
+        [Verb.START, Verb.REBOOT, Verb.DESTROY, Verb.START],
+        [Verb.PREPARE, Verb.START, Verb.SHUTDOWN, Verb.START],
+        strict=True,
+    ):
+        batch = [rig.order(verb, domu) for verb, domu in zip(verbs, domus, strict=True)]
+        orders += batch
+        deadline = time.monotonic() + 100
+        while not all(rig.state(order) in FINAL_OUTCOMES for order in batch):
+            assert time.monotonic() < deadline, rig.log.read_text()[-5000:]
+            until(lambda: rig.told_since_start(), "the agent is there")
+            time.sleep(dice.uniform(0.0, 1.5))
+            rig.kill()
+            rig.start()
+        until(lambda batch=batch: all(rig.state(order) in FINAL_OUTCOMES for order in batch))
+    outcomes = {str(order.operation): {body["outcome"] for body in rig.of(order)} for order in orders}
+    assert all(len(states & FINAL_OUTCOMES) == 1 for states in outcomes.values()), outcomes
+    assert all("done" in states for states in outcomes.values()), (outcomes, rig.log.read_text()[-5000:])
+    for domu, boots in zip(domus, (3, 2), strict=True):
+        row = until(lambda domu=domu: next(r for r in rig.inventory()["domus"] if r["id"] == str(domu.id)))
+        assert row["boots"] == boots
+        assert len(rig.effects("create", domu)) == boots
+        told = [body["boots"] for body in rig.bodies(ReportKind.BOOTED, domu.id)]
+        assert told == list(range(1, boots + 1))
+        assert rig.running(domu)
+
+
+def test_redis_away_loses_nothing(rig: Rig) -> None:
+    rig.start()
+    domu = rig.domu()
+    rig.done(Verb.START, domu)
+    until(lambda: "# " in rig.record(domu))
+    rig.acknowledge = False
+    rig.redis_server.kill()
+    console = rig.sim.console  # the agent holds the console; the guest ends by xl
+    assert console
+    rig.sim.ok("reboot", "web1")
+    until(lambda: len(rig.effects("create", domu)) == 2, "the agent goes on without Redis")
+    rig.redis_server.client  # noqa: B018
+    (rig.redis_server.folder / "appendonlydir").rename(
+        rig.redis_server.folder / "lost"
+    )  # it loses all it held
+    rig.redis_server.start()
+    rig._last = "0"
+    rig.acknowledge = True
+    until(lambda: len(rig.bodies(ReportKind.BOOTED, domu.id)) == 2)
+    assert rig.bodies(ReportKind.ENDED, domu.id)[0]["reason"] == "reboot"
+    rig.done(Verb.DESTROY, domu)
+
+
+def test_unacknowledged_reports_come_again(rig: Rig) -> None:
+    rig.acknowledge = False
+    rig.start()
+    domu = rig.domu()
+    order = rig.order(Verb.PREPARE, domu)
+    rig.ended(order)
+    seen = [report.seq for report in rig.read() if report.seq]
+    until(lambda: [r.seq for r in rig.read() if r.seq].count(seen[0]) >= 2, "sent again", seconds=20)
+    rig.acknowledge = True
+    rig._last = "0"
+    until(lambda: len(rig.read()))
+    rig.kill()
+    rig.start()
+    count = len([report for report in rig.read() if report.seq])
+    rig.done(Verb.DESTROY, domu)
+    new = [report.seq for report in rig.read() if report.seq][count:]
+    assert min(new) > max(seen), "a number is never used again"
+
+
+def test_xl_prints_rubbish_hangs_or_has_no_xen(rig: Rig) -> None:
+    rig.start()
+    domu = rig.domu()
+    rig.done(Verb.START, domu)
+    for faults, code in (({"rubbish": True}, "rubbish"), ({"no_xen": True}, "no_xen")):
+        rig.sim.set(faults=faults)
+        failed = rig.ended(rig.order(Verb.PAUSE, domu))
+        assert (failed["outcome"], failed["error"]["code"]) == ("failed", code)
+        inventory = until(lambda: (i := rig.inventory()) and i["error"] and i)
+        assert inventory["xen"] is None
+        assert inventory["domains"] == []
+        rig.sim.set(faults={})
+        until(lambda: rig.inventory()["xen"])
+    assert rig.bodies(ReportKind.ENDED, domu.id) == []  # nothing counted as gone
+    assert rig.running(domu)
+
+
+def test_sigterm_touches_no_domain(rig: Rig) -> None:
+    rig.start()
+    domu = rig.domu()
+    rig.done(Verb.START, domu)
+    rig.sim.set(times={**rig.sim.settings["times"], "ack": 60.0})
+    until(lambda: "# " in rig.record(domu))
+    rig.type(domu, "hang\n")
+    until(lambda: rig.sim.flags("web1") == "r-----")
+    order = rig.order(Verb.SHUTDOWN, domu)
+    until(lambda: rig.state(order) == "running")
+    assert rig.stop() < 3
+    assert rig.running(domu)
+    rig.sim.set(times={**rig.sim.settings["times"], "ack": 0.3})
+    rig.start()
+    assert rig.ended(order)["error"]["code"] == "deaf"
+
+
+def test_two_agents_in_one_folder(rig: Rig) -> None:
+    import subprocess
+    import sys
+
+    from agent_rig import ROOT
+
+    rig.start()
+    rig.inventory()
+    second = subprocess.run(
+        [sys.executable, "-m", "vps.agent.main", "run", "--config", str(rig.toml)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert second.returncode == 2
+    assert "Another agent" in second.stderr
