@@ -92,7 +92,13 @@ def chromium() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip `browser` tests where there is no Chromium, except in CI, where they then fail."""
+    """Skip `browser` tests where there is no Chromium, except in CI, where they then fail.
+
+    Whoever takes the running product first waits for its start: on a busy machine that takes a minute.
+    """
+    for item in items:
+        if "running_product" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(400))
     if CHROMIUM is None and os.environ.get("CI") != "true":
         for item in items:
             if item.get_closest_marker("browser"):
