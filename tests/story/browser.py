@@ -119,6 +119,11 @@ class Page:
         found = re.search(r'<span class="word">\s*([^<]+?)\s*<', self.html)
         return found.group(1) if found else ""
 
+    @property
+    def busy(self) -> bool:
+        """Whether an operation is under way that the page offers to cancel."""
+        return any(urlsplit(form.action).path.endswith("/cancel/") for form in self.forms)
+
     def form(self, *, action: str = "", having: str = "") -> Form:
         """The first form whose address ends with `action` and that has the field `having`."""
         for form in self.forms:
@@ -162,9 +167,9 @@ class Browser:
         return self._expect(Page(response), expect)
 
     def wait_state(self, address: str, *words: str, seconds: float = 60) -> Page:
-        """Look at a page until its state is one of `words`."""
+        """Look at a page until its state is one of `words` and nothing is under way there."""
         end = time.monotonic() + seconds
-        while (page := self.get(address)).state not in words:
+        while (page := self.get(address)).state not in words or page.busy:
             if time.monotonic() > end:
                 raise NotAsExpected(
                     f"{address} is {page.state!r} after {seconds} s, not {' or '.join(words)}: {page.text[:1500]}"
@@ -195,7 +200,7 @@ class Browser:
         begun = self.http.post(
             form.action,
             data={
-                "tenant": tenant or form.choices["tenant"][0][0],
+                "tenant": tenant or form.fields["tenant"],
                 "kernel": kernel,
                 "filename": path.name,
                 "size": str(size),
@@ -224,7 +229,7 @@ class Browser:
         page = self.get(server.rstrip("/") + "/console/")
         cookies = self.http.cookies
         response = self.http.post(
-            server.rstrip("/") + "/console/ticket",
+            server.rstrip("/") + "/console/ticket/",
             headers={"X-CSRFToken": cookies["csrftoken"], "Referer": page.address, "Origin": self.web},
         )
         if response.status_code != 200:
