@@ -148,4 +148,4 @@ def marked(before: str, after: str) -> Lines:
 def unified(before: str, after: str) -> Lines:
     """The difference as `diff -u` shows it, without its two first lines."""
     found = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="")
-    return [(line[:1], line[1:]) if line[0] in "+- " else ("@", line) for line in list(found)[2:]]
+    return [(line[:1], line[1:]) if line[0] in "+- " else ("@", line.strip("@ ")) for line in list(found)[2:]]

@@ -19,7 +19,7 @@ from vps.forms.domu import NameAgainForm
 from vps.models import Dom0, Event
 from vps.templatetags.berth import moving
 from vps.views.domu import listed
-from vps.views.home import counted, strip
+from vps.views.home import strips
 from vps.views.page import paged, show, sought
 from vps.views.scope import operator_required
 
@@ -29,8 +29,8 @@ from vps.views.scope import operator_required
 def dom0s(request: HttpRequest) -> HttpResponse:
     """All dom0s, as strips."""
     q = sought(request)
-    found = [dom0 for dom0 in counted() if q.lower() in dom0.name.lower()]
-    context = {"strips": [strip(dom0) for dom0 in found], "q": q}
+    page = paged(request, Dom0.objects.filter(name__icontains=q))
+    context = {"page": page, "strips": strips(page.object_list), "q": q}
     return show(request, "dom0/list.html", context, part="dom0/_list.html")
 
 
@@ -42,7 +42,7 @@ def dom0(request: HttpRequest, pk: UUID) -> HttpResponse:
     page = paged(request, listed(row.domus.live()))
     context = {
         "dom0": row,
-        **strip(row),
+        "line": strips([row])[0],
         "page": page,
         "events": row.events.select_related("domu", "actor")[:15],
         "operations": row.operations.open().select_related("domu", "by"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -72,7 +72,7 @@ def servers(request: HttpRequest) -> HttpResponse:
         "page": page,
         "domus": domus,
         "q": q,
-        "waiting": [] if q or page.number > 1 else [(asked, _place(asked)) for asked in waiting],
+        "waiting": [] if q or page.number > 1 else _placed(waiting),
         "refused": _lately_refused(mine),
         "quotas": [(tenant, _meters(tenant)) for tenant in mine],
         "may_ask": askable(request.user).exists(),
@@ -102,8 +102,10 @@ def listed(rows: QuerySet[Domu]) -> QuerySet[Domu]:
     )
 
 
-def _place(asked: Request) -> int:
-    return Request.objects.waiting().filter(asked_at__lt=asked.asked_at).count() + 1
+def _placed(waiting: Iterable[Request]) -> list[tuple[Request, int]]:
+    """Each with its place among all that wait, from 1."""
+    queue = list(Request.objects.waiting().order_by("asked_at").values_list("pk", flat=True))
+    return [(asked, queue.index(asked.pk) + 1) for asked in waiting if asked.pk in queue]
 
 
 def _lately_refused(tenants: QuerySet[Tenant]) -> QuerySet[Request]:

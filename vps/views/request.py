@@ -14,7 +14,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts.models import QuotaExceeded, Right
+from accounts.models import QuotaExceeded, Right, Tenant
 from accounts.models.quota import Resource, sums
 from vps.forms.request import SIZE_FIELDS, ApproveForm, AskForm, RefuseForm
 from vps.models import Conflict, Dom0, NoRoom, Request
@@ -36,8 +36,33 @@ def ask(request: HttpRequest) -> HttpResponse:
             messages.success(request, _("%(name)s was asked for.") % {"name": asked.name})
             return redirect("request", asked.pk)
         status = 422
-    quotas = [(tenant, sums(tenant)) for tenant in form.tenants]
-    return show(request, "request/ask.html", {"form": form, "quotas": quotas}, status=status)
+    tenant, size = _meant(request, form)
+    context = {"form": form, "for_tenant": tenant, "quota": _before_and_after(tenant, {"servers": 1, **size})}
+    return show(request, "request/ask.html", context, part="request/_left.html", status=status)
+
+
+def _meant(request: HttpRequest, form: AskForm) -> tuple[Tenant, dict[str, int]]:
+    """The tenant and the size that the form stands at: what was typed so far, or what it begins with."""
+    typed = request.POST or request.GET
+    named = typed.get("tenant", "")
+    tenant = next((tenant for tenant in form.tenants if str(tenant.pk) == named), form.tenants[0])
+    offer = typed.get("offer") or form.fields["offer"].initial
+    for size in form.sizes:
+        if str(size.pk) == offer:
+            return tenant, {name: getattr(size, name) for name in SIZE_FIELDS}
+    return tenant, {name: _number(typed.get(name, "")) for name in SIZE_FIELDS}
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
+
+
+def _before_and_after(tenant: Tenant, wanted: dict[str, int]) -> list[dict[str, Any]]:
+    now = sums(tenant)
+    return [
+        {"resource": name, **now[name], "want": want, "after": now[name]["left"] - want}
+        for name, want in wanted.items()
+    ]
 
 
 def _ask(request: HttpRequest, form: AskForm) -> Request | None:
