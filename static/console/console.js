@@ -122,6 +122,7 @@
     },
     run(word) {
       if (word.first || word.again) return;
+      screen.clearWay();
       screen.say(words("run") + " " + new Date().toLocaleTimeString());
       alive();
     },
@@ -180,7 +181,6 @@
     }
     const typing = mode === "typing";
     screen.typing(typing);
-    document.body.dataset.mode = mode;
     byId("paste-open").disabled = !typing;
     byId("keys").hidden = !typing || !matchMedia("(pointer: coarse)").matches;
     if (typing && document.activeElement === document.body) screen.terminal.focus();
@@ -380,12 +380,17 @@
   function tellSize() {
     const { cols, rows } = screen.terminal;
     if (!screen.fill || mode !== "typing" || (cols === 80 && rows === 24)) return;
-    const command = `stty cols ${cols} rows ${rows}`;
-    say("tell", words("tell"), words("tell_button", { command }), () => {
-      link.keys(new TextEncoder().encode(command + "\r"));
-      unsay("tell");
-      screen.terminal.focus();
-    });
+    const command = () => `stty cols ${screen.terminal.cols} rows ${screen.terminal.rows}`;
+    const offer = () => {
+      say("tell", words("tell"), words("tell_button", { command: command() }), () => {
+        link.keys(new TextEncoder().encode(command() + "\r"));
+        unsay("tell");
+        screen.terminal.focus();
+      });
+      screen.fit();
+    };
+    offer(); // the strip itself takes room
+    offer();
   }
   byId("size").addEventListener("click", () => {
     screen.fill = !screen.fill;

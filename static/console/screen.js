@@ -146,9 +146,15 @@
       this.terminal.write("\x1b[0m\x1b[?25h\r\n\x1b[7m " + text.replace(/[^\p{L}\p{N}\p{P}\p{S} ]/gu, "") + " \x1b[0m\r\n");
     }
 
-    // A guest that died may have left the screen in any state; its last words stay.
+    // A guest that died may have left the terminal in any mode; its last words stay where they are.
     settle() {
-      this.terminal.write("\x18\x1b[0m\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?2004l\x1b[?1l\x1b>\x1b[r\x1b[999;1H\r\n");
+      this.terminal.write("\x18\x1b[0m\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?2004l\x1b[?1l\x1b>\x1b[4l\x1b(B");
+    }
+
+    // The next run writes below what the last one wrote.
+    clearWay() {
+      this.settle();
+      this.terminal.write("\x1b[?1049l\x1b[r\x1b[999;1H");
     }
 
     typing(may) {
@@ -172,6 +178,7 @@
       const width = room.clientWidth - 16;
       const height = room.clientHeight - 8;
       if (width < 50 || height < 50) return;
+      this.element.classList.toggle("fills", this.fill);
       if (this.fill) {
         this.terminal.options.fontSize = this.letters || 14;
         const size = this.fitting.proposeDimensions();
@@ -205,10 +212,11 @@
     }
 
     find(text, back) {
+      const light = this.terminal.options.theme === PALETTES.light;
       const options = {
         decorations: {
-          matchBackground: "#7a5400", matchOverviewRuler: "#e3b65a",
-          activeMatchBackground: "#1460aa", activeMatchColorOverviewRuler: "#79b8ff",
+          matchBackground: light ? "#ffe9a8" : "#4d3a00", matchOverviewRuler: "#e3b65a",
+          activeMatchBackground: light ? "#ffc24d" : "#1f5c99", activeMatchColorOverviewRuler: "#79b8ff",
         },
       };
       if (back) this.searching.findPrevious(text, options);

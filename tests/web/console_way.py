@@ -55,9 +55,10 @@ class FakeRights:
         self.tickets: dict[str, Seat] = {}
         self.access: dict[Seat, Access] = {}
         self.fails = False
+        self.origins = {ORIGIN}
 
     def origin_is_ours(self, origin: str, host: str) -> bool:
-        return origin == ORIGIN
+        return origin in self.origins
 
     def admit(self, dom0: UUID, domu: UUID, name: str = "Ana", *, may_type: bool = True) -> tuple[str, Seat]:
         seat = Seat(uuid4(), f"session of {name}", domu)
@@ -244,10 +245,10 @@ class Way:
 
 
 @contextmanager
-def serving(gateway: Gateway) -> Iterator[int]:
-    """Serve a gateway on a free port of loopback, in a thread; gives the port."""
+def serving(gateway: Gateway, port: int = 0) -> Iterator[int]:
+    """Serve a gateway on a port of loopback, in a thread; gives the port."""
     config = uvicorn.Config(
-        gateway, host="127.0.0.1", port=0, ws="websockets-sansio", loop="asyncio", http="h11", log_config=None,
+        gateway, host="127.0.0.1", port=port, ws="websockets-sansio", loop="asyncio", http="h11", log_config=None,
         ws_per_message_deflate=False, lifespan="on",
     )  # fmt: skip
     server = uvicorn.Server(config)
