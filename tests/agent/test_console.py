@@ -112,12 +112,21 @@ def dom0(tmp_path: Path) -> Iterator[Dom0]:
     assert {thread.name for thread in set(threading.enumerate()) - before} == set()
 
 
+OTHERS: set[int] = set()  # children of before the test, as the session's Redis
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    OTHERS.clear()
+    OTHERS.update(children())
+
+
 def children() -> set[int]:
-    """Processes that this one has started and not yet reaped."""
+    """Processes that this test has started and not yet reaped."""
     found = set()
     for task in Path("/proc/self/task").iterdir():
         found |= {int(pid) for pid in (task / "children").read_text().split()}
-    return found
+    return found - OTHERS
 
 
 def test_first_byte_is_in_the_record(dom0: Dom0) -> None:

@@ -73,7 +73,7 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             pages.posted.append(self.path)
             status = pages.answers.pop(0) if pages.answers else 200
-            if not self.path.endswith("/ticket") or status != 200:
+            if not self.path.endswith("/ticket/") or status != 200:
                 return self.answer(status, b"{}", "application/json")
             name = self.headers.get("Cookie", "name=Ana").partition("name=")[2].split(";")[0] or "Ana"
             ticket = pages.ticket(UUID(self.path.split("/")[2]), name)

@@ -17,7 +17,7 @@ from tests.web.console_page import Pages, serving_pages
 from tests.web.console_way import Way, serving, whole_way
 from vps.console import Gateway
 
-pytestmark = [pytest.mark.browser, pytest.mark.urls("tests.web.console_urls")]
+pytestmark = pytest.mark.browser
 FLAGS = [
     "--headless",
     "--no-sandbox",

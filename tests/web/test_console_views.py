@@ -19,7 +19,7 @@ from vps import tickets
 from vps.console_rights import DjangoRights, Seat
 from vps.models import Domu
 
-pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.web.console_urls")]
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
