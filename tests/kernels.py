@@ -209,8 +209,9 @@ def linux_elf(
     xen: bool = True,
     release: str = "6.1.0-56-amd64",
     filler: int = 8192,
+    extra: bytes = b"",
 ) -> bytes:
-    """A vmlinux. `pv` None: as Linux since 5.9, on amd64 alone. `xen` False: no Xen notes at all."""
+    """A vmlinux. `pv` None: as Linux since 5.9, on amd64 alone. `xen` False: no Xen notes at all. `extra`: data."""
     pv = (arch == "amd64") if pv is None else pv
     bits = 64 if arch == "amd64" else 32
     base = KERNBASE[arch]
@@ -221,7 +222,7 @@ def linux_elf(
     )
     load = [
         elf.section(".text", b"\x90" * filler, addr=text_at, flags=6),
-        elf.section(".rodata", banner, flags=2),
+        elf.section(".rodata", banner + extra, flags=2),
     ]
     elf.load(load, paddr=text_at - base, bss=0x8000)
     if xen:

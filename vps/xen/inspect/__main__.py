@@ -15,7 +15,6 @@ import hashlib
 import json
 import mmap
 import os
-import pathlib
 import resource
 import signal
 import stat
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> int:
     except ValueError:
         print(USAGE, file=sys.stderr)
         return 2
-    confine(limits.UNPACKED_LIMIT + limits.MIB if plain else 0)
+    confine(limits.UNPACKED_LIMIT + limits.MIB if plain else limits.MIB)
     try:
         report = look(path, plain)
     except CannotRead as error:
@@ -167,19 +166,26 @@ def look_at(descriptor: int, size: int, plain: str | None) -> Report:
 
 def write_plain(examined: Examined, path: str) -> Report:
     """Writes the gzipped ELF and says so in the report. Raises CannotRead when it cannot be written."""
+    import pathlib
+
     from vps.xen.inspect.report import Plain
     from vps.xen.inspect.streams import gzip_pieces
 
     assert examined.plain is not None
     digest, size = hashlib.sha256(), 0
+    out = pathlib.Path(path)
     try:
-        with pathlib.Path(path).open("wb") as file:
+        with out.open("wb") as file:
             for piece in gzip_pieces(examined.plain):
                 file.write(piece)
                 digest.update(piece)
                 size += len(piece)
     except OSError as error:
+        out.unlink(missing_ok=True)
         raise CannotRead(f"{path}: cannot be written ({error.strerror})") from None
+    except (OutOfTime, MemoryError):
+        out.unlink(missing_ok=True)
+        raise
     return examined.with_plain(Plain(digest.hexdigest(), size))
 
 

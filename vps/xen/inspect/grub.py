@@ -48,6 +48,9 @@ def judge(elf: Elf) -> Refusal | None:
         return Refusal(
             Code.NOT_A_KERNEL, "There is no ELF kernel in the file: upload a kernel (ELF or bzImage)."
         )
+    if elf.overflow is not None:
+        # GRUB can do without the section table. A file that has lost it was broken off all the same.
+        return _short(elf.overflow, elf.size)
     if elf.uint(6, 1) != 1 or elf.header("version") != 1 or not elf.little:
         return _headers()
     if not (elf.wide and elf.machine == EM_X86_64) and not (elf.uint(4, 1) == 1 and elf.machine == EM_386):

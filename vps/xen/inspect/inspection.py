@@ -178,6 +178,8 @@ def summary(report: Report) -> str:
     )
     kind = {Role.LOADER.value: "a boot loader", Role.INSTALLER.value: "an installer"}.get(report.role, "")
     parts = [part for part in (name or "A kernel", report.configuration, machine, kind) if part]
+    if report.code == Code.HYPERVISOR:
+        return "The Xen hypervisor. Refused."
     if report.verdict != OK:
         return f"{', '.join(parts) if name else 'Not a kernel for a server'}. Refused."
     ways = [
