@@ -109,7 +109,7 @@ class _Reader:
             simulated=self._truth("simulated"),
             bridges=self._texts("bridges", ()),
             tsc_native=self._truth("tsc_native"),
-            boot_id=self._folder("boot_id", "/proc/sys/kernel/random/boot_id"),
+            boot_id=self._boot_id(),
             lanes=self._number("lanes", 4, 1, 64),
             log=self._choice("log", "plain", ("plain", "json")),
         )
@@ -168,6 +168,13 @@ class _Reader:
         if not value.is_absolute():
             raise self._wrong(key, "must be a path that begins with /")
         return value
+
+    def _boot_id(self) -> Path:
+        """What tells one boot of the dom0 from another; a simulated dom0 boots when its state says so."""
+        xl = self._texts("xl", ("xl",))
+        if self._truth("simulated") and "--state" in xl[:-1]:
+            return self._folder("boot_id", f"{xl[xl.index('--state') + 1]}/boot_id")
+        return self._folder("boot_id", "/proc/sys/kernel/random/boot_id")
 
     def _texts(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
         value = self._values.get(key, list(default))
