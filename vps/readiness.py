@@ -1,8 +1,12 @@
-"""Asks over HTTP until all has answered, beside the thread that looks after the processes."""
+"""Asks over HTTP until all has answered, beside the thread that looks after the processes.
+
+`python -m vps.readiness PORT PATH` asks once, for containers: exit 0 when it said 200.
+"""
 
 from __future__ import annotations
 
 import http.client
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,11 +26,15 @@ class Check:
     host: str
     enough: Callable[[bytes], bool] = lambda body: True
 
+    def headers(self) -> dict[str, str]:
+        # As a proxy would say it: a production web sends plain HTTP on to https otherwise.
+        return {"Host": self.host, "X-Forwarded-Proto": "https", "Connection": "close"}
+
     def passes(self, timeout: float = 5.0) -> bool:
         """Whether it said so within `timeout` seconds."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
-            connection.request("GET", self.path, headers={"Host": self.host, "Connection": "close"})
+            connection.request("GET", self.path, headers=self.headers())
             answer = connection.getresponse()
             return answer.status == 200 and self.enough(answer.read(65536))
         except (OSError, http.client.HTTPException):
@@ -51,3 +59,15 @@ class Waiting(threading.Thread):
             while not check.passes():
                 time.sleep(self.pause)
         self.over = True
+
+
+def main(arguments: list[str]) -> int:
+    """One question on the command line; the exit status is the answer."""
+    if len(arguments) != 2 or not arguments[0].isdigit():
+        print("python -m vps.readiness PORT PATH", file=sys.stderr)
+        return 2
+    return 0 if Check("it", int(arguments[0]), arguments[1], "localhost").passes() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
