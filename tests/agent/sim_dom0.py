@@ -17,6 +17,8 @@ from uuid import uuid4
 
 from ptyprocess import PtyProcess
 
+from vps.agent.sim import domains, verbs
+from vps.agent.sim.host import Machine
 from vps.agent.sim.loader import placeholder
 
 XL = [sys.executable, "-m", "vps.agent.sim"]
@@ -70,6 +72,16 @@ class Console:
     def type(self, text: str) -> None:
         self.pty.write(text.encode())
 
+    def ask(self, text: str, pattern: str) -> re.Match[bytes]:
+        """Type until it is answered: what comes before the terminal is raw is thrown away, as xenconsole does."""
+        for _ in range(15):
+            self.type(text)
+            try:
+                return self.expect(pattern, 1.0)
+            except AssertionError:
+                continue
+        return self.expect(pattern, 1.0)
+
     def leave(self) -> int | None:
         self.pty.write(b"\x1d")
         self.rest()
@@ -85,6 +97,7 @@ class SimDom0:
     directory: Path
     files: Path
     settings: dict[str, Any] = field(default_factory=dict)
+    consoles: list[Console] = field(default_factory=list)
 
     @classmethod
     def make(cls, place: Path, **settings: Any) -> SimDom0:
@@ -119,15 +132,29 @@ class SimDom0:
         return done.stdout
 
     def console(self, name: str, *words: str) -> Console:
-        environment = {**os.environ, "COLUMNS": "80"}
-        return Console(PtyProcess.spawn(self.argv("console", *words, name), env=environment, echo=False))
+        return self.on_pty("console", *words, name)
+
+    def on_pty(self, *words: str) -> Console:
+        console = Console(PtyProcess.spawn(self.argv(*words), echo=False))
+        self.consoles.append(console)
+        return console
+
+    def end(self) -> None:
+        """Leave nothing behind: no console, no domain."""
+        for console in self.consoles:
+            console.pty.close(force=True)
+        self.set(faults={})
+        verbs.xl_sim_reset(self.machine, [])
 
     def flags(self, name: str) -> str:
         """The six letters of xl list, or "" when there is no such domain."""
-        for line in self.ok("list").splitlines()[1:]:
-            if line.split()[0] == name:
-                return line.split()[4]
-        return ""
+        found = [domain.flags for domain in domains.guests(self.machine) if domain.name == name]
+        return found[0] if found else ""
+
+    @property
+    def machine(self) -> Machine:
+        """The state, read without starting a process."""
+        return Machine(str(self.directory))
 
     def effects(self, verb: str = "") -> list[dict[str, Any]]:
         path = self.directory / "effects.log"

@@ -27,7 +27,7 @@ initrd /k/rd
 def dom0(tmp_path: Path) -> Iterator[SimDom0]:
     dom0 = SimDom0.make(tmp_path)
     yield dom0
-    dom0.xl("sim-reset")
+    dom0.end()
 
 
 def boot(dom0: SimDom0, menu: str, files: dict[str, bytes], kind: str = "pv64", **more: object) -> None:
@@ -46,7 +46,7 @@ def test_the_menu_of_the_boot_disk_boots_linux(dom0: SimDom0) -> None:
     (line,) = until(lambda: dom0.effects("boot"), "booted")
     console.expect(f"Linux version 6.1.0-56-amd64 .* sha256 {line['kernel'][:12]}\r\n")
     console.expect(r"Command line: console=hvc0 root=/dev/xvda1\r\n")
-    console.expect(r"blkfront: xvda: .*blkfront: xvdz: read-only .*initramfs\.\.\. 4321 bytes")
+    console.expect(r"RAMDISK: 4321 bytes.*blkfront: xvda: .*blkfront: xvdz: read-only,")
     console.expect(rf"boot 1, kernel {line['kernel'][:12]}\r\n\r\n/ # ")
     console.type("cat /proc/cmdline\r")
     console.expect(r"console=hvc0 root=/dev/xvda1\r\n/ # ")
@@ -85,7 +85,8 @@ def test_no_boot_disk(dom0: SimDom0) -> None:
     console.type("frob\r")
     console.expect(r"error: can't find command `frob'\.\r\ngrub> ")
     assert dom0.effects("boot") == []
-    assert dom0.flags("web1") == "-b----"
+    assert dom0.flags("web1") == "r-----"  # GRUB polls (recorded)
+    assert dom0.xl("shutdown", "web1").stderr.endswith("shutdown failed (rc=-9)\n")
 
 
 def test_the_boot_disk_is_found_by_its_name_only(dom0: SimDom0) -> None:
@@ -154,7 +155,7 @@ def test_what_grub_cannot_read_falls_back_and_stays_up(dom0: SimDom0, kind: str,
     console.expect(r"Press any key to continue\.\.\.")
     console.expect(r"Falling back to `Second'.*error: couldn't load file /k/two\.")
     console.expect(r"Failed to boot both default and fallback entries\.")
-    assert dom0.flags("web1") == "-b----"
+    assert dom0.flags("web1") == "r-----"  # GRUB polls (recorded)
     assert dom0.effects("boot") == []
 
 

@@ -12,6 +12,7 @@ import pytest
 import sim_kernels
 from sim_dom0 import SimDom0, until
 
+from vps.agent.sim import domains
 from vps.agent.sim.loader import placeholder, placeholder_kind
 from vps.xen.xlparse import DomainState, parse_info, parse_list
 
@@ -20,8 +21,7 @@ from vps.xen.xlparse import DomainState, parse_info, parse_list
 def dom0(tmp_path: Path) -> Iterator[SimDom0]:
     dom0 = SimDom0.make(tmp_path)
     yield dom0
-    dom0.set(faults={})
-    dom0.xl("sim-reset")
+    dom0.end()
 
 
 @pytest.fixture
@@ -126,13 +126,13 @@ def test_state_directory_from_the_environment(dom0: SimDom0) -> None:
 
 
 def _refused(dom0: SimDom0, config: Path, status: int, *words: str) -> None:
-    free = dom0.ok("info", "free_memory")
+    free = domains.free_memory(dom0.machine)
     done = dom0.xl("create", str(config))
     assert done.returncode == status, done
     for word in words:
         assert word in done.stderr
-    assert len(dom0.ok("list").splitlines()) == 2
-    assert dom0.ok("info", "free_memory") == free
+    assert domains.guests(dom0.machine) == []
+    assert domains.free_memory(dom0.machine) == free
     assert dom0.effects() == []
     assert [path.name for path in (dom0.directory / "domains").iterdir()] == []
 

@@ -123,7 +123,9 @@ def _listed(record: dict[str, Any], state: dict[str, Any] | None) -> Listed:
     paused, shutdown = bool(state.get("paused")), state.get("shutdown")
     idle = paused or shutdown is not None or bool(state.get("dying"))
     since = state.get("spinning")
-    seconds = float(state.get("seconds", 0.0)) + _process_seconds(state.get("pid"))
+    seconds = 0.0
+    if state.get("begun"):
+        seconds = max(0.0, float(state["seconds"]) + _process_seconds(state.get("pid")))
     if since and not idle:
         seconds += max(0.0, time.time() - since)
     return Listed(

@@ -72,8 +72,8 @@ def _ended(domain: Domain, reason: int) -> bool:
     log(f"Domain {domain.domid} has shut down, reason code {reason} 0x{reason:x}")
     log(f"Action for shutdown reason code {reason} is {action}")
     if action == "preserve":
+        log("Done. Exiting now")  # xl no longer watches: nothing is logged when it is destroyed at last
         domain.idle(None)
-        log(f"Domain {domain.domid} has been destroyed.")
         return False
     log(f"Domain {domain.domid} needs to be cleaned up: destroying the domain")
     domain.state["paused"] = True
@@ -96,6 +96,7 @@ def _rebuild(domain: Domain) -> bool:
     os.chdir(machine.directory)
     with machine.lock("state"):
         remove(machine, old)
+    os.close(domain.lock)
     time.sleep(machine.time("restart") * 3 / 4)
     with machine.lock("state"):
         if machine.boot_id() != domain.boot_id:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+import time
 
 from vps.agent.sim.disks import disk_number
 from vps.agent.sim.guest import Running, Shell, crash
-from vps.agent.sim.wire import Ended, Event, Line, Wait
+from vps.agent.sim.wire import Ended, Line, Wait
+
+_STEP = 0.113  # s of kernel time from line to line
 
 
 def start(running: Running) -> Line:
     """Boot, mount the root (or panic for it), and be a shell."""
     log = _log(running)
     yield from running.lines(log)
+    running.started = min(running.started, time.time() - _STEP * len(log))  # stamps go on from the log's
     root = running.argument("root")
     ramdisk = running.kernel.get("ramdisk_size")
     if ramdisk is None and not _root_exists(running, root):
@@ -33,25 +37,32 @@ def _log(running: Running) -> list[str]:
     record, kernel = running.domain.record, running.kernel
     configuration = f" ({running.configuration})" if running.configuration else ""
     name = "Linux" if "linux" in str(kernel.get("guest_os") or "linux").lower() else str(kernel["guest_os"])
+    pvh = record["type"] == "pvh"
     texts = [
         f"{name} version {running.release}{configuration} (simulated@berth) sha256 {running.digest}",
         f"Command line: {running.arguments}",
-        f"x86/fpu: simulated, boot {running.count} of this server",
-        "Booting paravirtualized kernel on Xen" + (" PVH" if record["type"] == "pvh" else ""),
-        "Xen version: 4.17 (preserve-AD)",
+        f"Berth simulated guest: boot {running.count} of this server",
+        f"Hypervisor detected: Xen {'HVM' if pvh else 'PV'}",
+        f"RAMDISK: {running.kernel.get('ramdisk_size', 0)} bytes",
         f"smpboot: Allowing {record['vcpus']} CPUs, 0 hotplug CPUs",
-        f"Memory: {record['memory'] * 1024 - 14336}K/{record['memory'] * 1024}K available",
+        f"Booting kernel on Xen{' PVH' if pvh else ''}",
+        f"Xen version: {running.domain.machine.settings['xen_version']} (preserve-AD)",
         f"Kernel command line: {running.arguments}",
+        f"Memory: {max(4, record['memory'] - 64) * 1024}K/{record['memory'] * 1024}K available",
         "printk: console [hvc0] enabled",
-        "Freeing unused kernel image memory: 2048K",
+        "Freeing unused kernel image (initmem) memory: 2824K",
     ]
     for disk in record["disks"]:
-        size = "read-only " if not disk["writable"] else ""
-        texts.append(f"blkfront: {_device(disk['device'])}: {size}flush diskcache: enabled;")
+        mode = "" if disk["writable"] else "read-only, "
+        texts.append(
+            f"blkfront: {_device(disk['device'])}: {mode}flush diskcache: enabled; persistent grants: enabled"
+        )
+    if record["nics"]:
+        texts.append("xen_netfront: Initialising Xen virtual ethernet driver")
     texts += [
-        f"xen_netfront: eth{index} is {nic['mac'] or 'random'}" for index, nic in enumerate(record["nics"])
+        f"xen_netfront: eth{index} {nic['mac'] or 'random'}" for index, nic in enumerate(record["nics"])
     ]
-    return [f"[{index * 0.113:12.6f}] {text}" for index, text in enumerate(texts)]
+    return [f"[{index * _STEP:12.6f}] {text}" for index, text in enumerate(texts)]
 
 
 def _stamp(running: Running, text: str) -> str:
@@ -80,15 +91,16 @@ def panic(running: Running, why: str) -> list[str]:
         f"CPU: 0 PID: 1 Comm: swapper/0 Not tainted {running.release} #1",
         "Call Trace:",
         " panic+0x118/0x2f0",
-        "---[ end Kernel panic - not syncing ]---",
+        "Kernel Offset: disabled",
     ]
     return [_stamp(running, text) for text in texts]
 
 
 def _power(running: Running, reason: int) -> Line:
-    running.say("\nThe system is going down NOW!\nSent SIGTERM to all processes\n")
-    event: Event = yield Wait(running.domain.machine.time("shutdown"), keys=False)
-    assert event is not None
-    what = "Restarting system" if reason == 1 else "Power down"
+    # As busybox's init says it on Xen (recorded): a PV domain is halted, Xen takes that for a power-off.
+    running.say("\n\rThe system is going down NOW!\n\rSent SIGTERM to all processes\n")
+    yield Wait(running.domain.machine.time("shutdown"), keys=False)
+    running.say(f"\rRequesting system {'reboot' if reason == 1 else 'poweroff'}\n")
+    what = "Restarting system" if reason == 1 else "System halted"
     running.say(_stamp(running, f"reboot: {what}") + "\n")
     raise Ended(reason)

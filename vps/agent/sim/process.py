@@ -194,6 +194,8 @@ class Domain:
             while True:
                 if not begun and not self.held:  # a domain created paused begins when it is unpaused
                     begun = True
+                    self.state |= {"begun": True, "seconds": self.state["seconds"] - time.process_time()}
+                    self.save()
                     self.step(guest, None)
                     self._deliver(guest)
                 for key, mask in self.selector.select(self._pause()):
@@ -362,11 +364,11 @@ class Domain:
         self.child = None
 
     def close(self) -> None:
+        """Let everything go but the lock `alive`: as long as the directory is there, somebody must hold it."""
         self.stop_child()
         self.console.finish()
         self.selector.close()
         self.control.close()
-        os.close(self.lock)
 
 
 def answer(client: socket.socket, message: dict[str, Any]) -> None:

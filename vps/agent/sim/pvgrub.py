@@ -278,8 +278,10 @@ def read_line(domain: Domain) -> Line:
 
 def loader(domain: Domain, kernel: dict[str, Any]) -> Line:
     """The loader as a domain's guest; the kernel that it loads goes on in its place."""
-    domain.listen(False)  # GRUB does not watch control/shutdown
+    domain.listen(False)  # GRUB does not watch control/shutdown, and it polls for keys (recorded)
+    domain.spin(True)
     facts, arguments = yield from Loader(domain, kernel["kind"]).run()
+    domain.spin(False)
     if facts["role"] == "loader":
         yield from loader(domain, facts)
         return

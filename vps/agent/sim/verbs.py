@@ -75,12 +75,17 @@ def _find(machine: Machine, text: str) -> int | None:
 
 def _connect(machine: Machine, domid: int, name: str = "control.sock") -> socket.socket | None:
     """Reach a domain's process by a socket in its directory, whatever the length of its path."""
+    here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         os.chdir(machine.domain_path(domid))
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         client.connect(name)
     except OSError:
+        client.close()
         return None
+    finally:
+        os.fchdir(here)
+        os.close(here)
     return client
 
 
@@ -138,7 +143,7 @@ def _power(machine: Machine, verb: str, request: str, arguments: list[str]) -> i
         machine.effect(verb, domain.record)
         if _tell(machine, domid, request, machine.time("ack")) is None:
             print(
-                "libxl: error: libxl_domain.c:834:pvcontrol_cb: "
+                "libxl: error: libxl_domain.c:854:pvcontrol_cb: "
                 f"guest didn't acknowledge control request: -9\n{verb} failed (rc=-9)",
                 file=sys.stderr,
             )
