@@ -67,14 +67,17 @@ class Start:
         return [(name, self.data / "dom0" / name) for name in names]
 
 
-def product(start: Start) -> list[Child]:
-    """The children besides Redis."""
+def product(start: Start) -> tuple[list[Child], list[Child]]:
+    """The children besides Redis: those that Ready stands for, and those that may come a second later.
+
+    Two cores start one Django after the other; nobody uploads a kernel in the first second.
+    """
     python = sys.executable
     gunicorn = (python, "-m", "gunicorn", "--no-control-socket", "--graceful-timeout", "3")
     celery = (python, "-m", "celery", "-A", "vps.celery", "worker")
     web, gateway = start.web.fileno(), start.gateway.fileno()
     ours = web_environment(start)
-    return [
+    at_once = [
         Child(
             "web",
             (
@@ -104,16 +107,13 @@ def product(start: Start) -> list[Child]:
             for name, folder in start.dom0s
         ),
         Child("collector", (python, str(ROOT / "manage.py"), "collector"), ours),
-        Child(
-            "worker",
-            (
-                *celery,
-                *("-Q", "web", "-P", "threads", "-c", "2", "--loglevel", "info"),
-                *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-            ),
-            ours,
-        ),
     ]
+    worker = (
+        *celery,
+        *("-Q", "web", "-P", "threads", "-c", "2", "--loglevel", "info"),
+        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+    )
+    return at_once, [Child("worker", worker, ours)]
 
 
 def checks(start: Start) -> list[Check]:

@@ -236,7 +236,8 @@ def manage(start: Start, *arguments: str) -> str:
 
 def start_product(start: Start) -> None:
     """Start all children and wait until they answer; returns early when asked to end. Raises CannotStart."""
-    for child in product(start):
+    at_once, later = product(start)
+    for child in at_once:
         start.supervisor.start(child)
     waiting = Waiting(checks(start))
     waiting.start()
@@ -253,6 +254,8 @@ def start_product(start: Start) -> None:
             raise CannotStart(f"Not ready after {READY_LIMIT:.0f} s: no answer from {waiting.waits_for}.")
     else:
         return
+    for child in later:
+        start.supervisor.start(child)
     start.ready = True
     keep_redis_users(start)
     start.supervisor.give_up_after = None

@@ -46,7 +46,7 @@ class Check:
 class Waiting(threading.Thread):
     """Asks one check after the other until each has passed once; `over` then."""
 
-    def __init__(self, checks: Sequence[Check], pause: float = 0.05) -> None:
+    def __init__(self, checks: Sequence[Check], pause: float = 0.1) -> None:
         super().__init__(name="waiting", daemon=True)
         self.checks = checks
         self.pause = pause

@@ -17,15 +17,16 @@ def main() -> int:
     for name, value in wanted.pop("constants", {}).items():
         setattr(supervisor if hasattr(supervisor, name) else quickstart, name, value)
 
-    def product(start: quickstart.Start) -> list[Child]:
+    def product(start: quickstart.Start) -> tuple[list[Child], list[Child]]:
         python, web = sys.executable, start.web.fileno()
         gateway = start.gateway.fileno()
         ours = quickstart.web_environment(start)
-        return [
+        at_once = [
             Child("web", (python, STAND_IN, wanted["web"], str(web)), ours, (web,)),
             Child("gateway", (python, STAND_IN, wanted["gateway"], str(gateway)), ours, (gateway,)),
             Child("agent", (python, STAND_IN, wanted["agent"]), quickstart.environment(start)),
         ]
+        return at_once, [Child("worker", (python, STAND_IN, "idle"), ours)]
 
     quickstart.product = product  # type: ignore[assignment]
     quickstart.prepare = lambda start: None  # type: ignore[assignment]

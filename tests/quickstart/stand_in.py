@@ -37,10 +37,9 @@ def main(kind: str, descriptor: str = "") -> None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         serve(int(descriptor))
     elif kind == "agent":  # leaves a domain behind that outlives it
-        subprocess.Popen([sys.executable, __file__, "domain"], start_new_session=True)
+        subprocess.Popen([sys.executable, __file__, "simulated"], start_new_session=True)
         time.sleep(3600)
-    elif kind == "domain":
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    elif kind in ("simulated", "idle"):
         time.sleep(3600)
     elif kind == "broken":
         sys.exit("this one is broken")

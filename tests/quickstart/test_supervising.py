@@ -72,7 +72,7 @@ def domains(data: Path) -> list[int]:
     found = []
     for pid in leftovers.find(str(data)):
         with contextlib.suppress(OSError):
-            if b"domain" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            if b"simulated" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
                 found.append(pid)
     return found
 
@@ -98,7 +98,7 @@ def test_ready_with_the_address_when_all_answer(run: Callable[..., Run]) -> None
     told = started.running()
     assert started.text().splitlines()[-1].split(": ", 1)[1].startswith(told["web"])
     assert told["ready"] is True
-    assert set(told["children"]) == {"redis", "web", "gateway", "agent"}
+    assert set(told["children"]) == {"redis", "web", "gateway", "agent", "worker"}
     assert told["pid"] == started.process.pid
     for pid in told["children"].values():
         os.kill(pid, 0)
@@ -204,7 +204,7 @@ def test_a_busy_port_is_refused_before_anything_starts(run: Callable[..., Run], 
 
 
 def test_a_child_that_never_stays_up_ends_the_start_with_its_last_words(run: Callable[..., Run]) -> None:
-    started = run(agent="broken", gateway="domain", constants={"TRIES": 2})
+    started = run(agent="broken", gateway="idle", constants={"TRIES": 2})
     assert started.ended() == 1
     assert "berth: agent ended 2 times in a row (exit 1). The end of" in started.text()
     assert "this one is broken" in started.text()
@@ -213,7 +213,7 @@ def test_a_child_that_never_stays_up_ends_the_start_with_its_last_words(run: Cal
 
 
 def test_a_start_that_does_not_get_ready_says_what_is_missing(run: Callable[..., Run]) -> None:
-    started = run(gateway="domain", constants={"READY_LIMIT": 1.5, "HINT_EVERY": 0.5})
+    started = run(gateway="idle", constants={"READY_LIMIT": 1.5, "HINT_EVERY": 0.5})
     assert started.ended() == 1
     assert "Still waiting for the gateway; logs are in" in started.text()
     assert "berth: Not ready after 2 s: no answer from the gateway." in started.text()
