@@ -26,7 +26,7 @@ FAST = {"boot": 0.05, "shutdown": 0.2, "cleanup": 0.3, "crash": 0.6, "restart": 
 FAST |= {"loader_key": 0.3, "loader_fallback": 0.2}
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 15.0) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 40.0) -> Any:
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -43,7 +43,7 @@ class Console:
     pty: PtyProcess
     seen: bytes = b""
 
-    def expect(self, pattern: str | bytes, seconds: float = 15.0) -> re.Match[bytes]:
+    def expect(self, pattern: str | bytes, seconds: float = 40.0) -> re.Match[bytes]:
         """Read until a regular expression matches; forgets what came before the match's end."""
         wanted = re.compile(pattern.encode() if isinstance(pattern, str) else pattern, re.DOTALL)
         deadline = time.monotonic() + seconds
@@ -56,7 +56,7 @@ class Console:
 
     def rest(self) -> bytes:
         """Everything up to the end of the console."""
-        while self._more(15.0):
+        while self._more(40.0):
             pass
         return self.seen
 

@@ -247,6 +247,7 @@ def test_direct_boot(dom0: SimDom0) -> None:
 
 @pytest.mark.parametrize("root", ["root=/dev/nonexistent", "root=/dev/xvdb1", ""])
 def test_linux_panics_without_a_root(dom0: SimDom0, root: str) -> None:
+    dom0.set(times=dict(dom0.settings["times"], crash=3.0))  # time for a console to come
     dom0.ok(
         "create",
         str(dom0.config("web1", dom0.file("k", sim_kernels.linux()), {"xvda": dom0.disk()}, extra=root)),

@@ -266,15 +266,16 @@ def _check_memory(machine: Machine, record: dict[str, Any], domid: int, others: 
         )
 
 
-def _hotplug(domid: int, script: str, why: str, unable: str) -> CreateRefused:
-    """A hotplug script failed; `why` is what it said."""
-    return _undone(
-        domid,
-        f"libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: /etc/xen/scripts/{script}"
-        f" [{os.getpid()}] exited with error status 1",
-        f"libxl: error: libxl_device.c:1337:device_hotplug_child_death_cb: script: {why}",
-        f"libxl: error: libxl_create.c:1921:domcreate_attach_devices: Domain {domid}:unable to add {unable} devices",
-    )
+def _hotplug(domid: int, script: str, why: str, unable: str, *after: str) -> CreateRefused:
+    """A hotplug script failed; `why` is what it said, `after` what is run to clean up and fails too."""
+    lines = [
+        f"libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: /etc/xen/scripts/{name}"
+        f" [{os.getpid()}] exited with error status 1\n"
+        f"libxl: error: libxl_device.c:1337:device_hotplug_child_death_cb: script: {why}"
+        for name in (script, *after)
+    ]
+    unable = f"libxl: error: libxl_create.c:1921:domcreate_attach_devices: Domain {domid}:unable to add {unable} devices"
+    return _undone(domid, lines[0], unable, *lines[1:])
 
 
 def _check_sharing(disks: list[Disk], domid: int, others: list[domains.Listed]) -> None:
@@ -304,7 +305,7 @@ def _check_bridges(machine: Machine, nics: list[Nic], domid: int) -> None:
             why = f"Could not find bridge device {nic.bridge}"
             if not nic.bridge:
                 why = "Could not find bridge, and none was specified"
-            raise _hotplug(domid, "vif-bridge online", why, "vif")
+            raise _hotplug(domid, "vif-bridge online", why, "vif", "vif-bridge offline")
 
 
 def _start(machine: Machine, domid: int) -> None:
