@@ -157,7 +157,7 @@ class AskForm(SizeFields):
                     _("No host here has that much: the largest has %(limit)s of %(what)s for servers.")
                     % {"limit": shown(name, limit), "what": Resource(name).label},
                 )
-                data.pop(name)
+                data.pop(name, None)
 
     def _against_quota(self, tenant: Tenant, data: dict[str, Any]) -> None:
         now = sums(tenant)

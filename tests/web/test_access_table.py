@@ -1,0 +1,310 @@
+"""The one table of every address: what a visitor, a stranger and each role gets there.
+
+A test walks the URL configuration and fails for an address that is not in the table.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+
+from accounts.models import Role, User
+from tests.conftest import RedisServer
+from tests.web.conftest import ASKED, Browser, Cast, make_version
+from tests.web.world import Mouth
+from vps.models import Domu, Operation, Request, Size, Upload
+from vps.redis import client
+from vps.xen.messages import Verb
+
+PEOPLE = ("visitor", "stranger", "viewer", "developer", "admin", "owner", "operator")
+
+
+@dataclass(frozen=True)
+class Address:
+    """`wanted`: the status for each of PEOPLE. `args` are taken from the world; `data` makes it a POST."""
+
+    name: str
+    wanted: tuple[int, ...]
+    args: Callable[[World], list[Any]] = lambda world: []
+    data: dict[str, str] | None = None
+    fill: Callable[[World], dict[str, str]] = lambda world: {}
+    put: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class World:
+    """What the addresses speak of: a stopped server with a menu, one that waits, an open operation, a kernel."""
+
+    domu: Domu
+    asked: Request
+    operation: Operation
+    version: Any
+    catalogue: Any
+    upload: Upload
+    mouth: Mouth
+
+
+def the_domu(world: World) -> list[Any]:
+    return [world.domu.pk]
+
+
+def the_request(world: World) -> list[Any]:
+    return [world.asked.pk]
+
+
+def the_dom0(world: World) -> list[Any]:
+    return [world.mouth.dom0.pk]
+
+
+def approval(world: World) -> dict[str, str]:
+    return {"dom0": str(world.mouth.dom0.pk), "memory_mib": "256", "vcpus": "1", "disk_mib": "1024"}
+
+
+# Each line: visitor, stranger, viewer, developer, admin, owner, operator. 302: to the log-in, or done.
+LOGIN = 302
+TABLE = [
+    Address("home", (200, 302, 302, 302, 302, 302, 302)),
+    Address("today", (LOGIN, 404, 404, 404, 404, 404, 200)),
+    Address("login", (200, 200, 200, 200, 200, 200, 200)),
+    Address("logout", (302, 302, 302, 302, 302, 302, 302), data={}),
+    # Requests
+    Address("ask", (LOGIN, 200, 403, 403, 200, 200, 403)),
+    Address(
+        "ask",
+        (LOGIN, 422, 403, 403, 302, 302, 403),
+        data={"name": "web9", "guest_os": "netbsd", "offer": "own", "memory_mib": "64", "vcpus": "1"},
+        fill=lambda world: {"tenant": str(world.domu.tenant_id), "disk_mib": "64"},
+    ),
+    Address("requests", (LOGIN, 404, 404, 404, 404, 404, 200)),
+    Address("request", (LOGIN, 404, 200, 200, 200, 200, 200), the_request),
+    Address("request_approve", (LOGIN, 404, 404, 404, 404, 404, 302), the_request, {}, approval),
+    Address("request_refuse", (LOGIN, 404, 404, 404, 404, 404, 302), the_request, {"words": "no room"}),
+    Address("request_withdraw", (LOGIN, 404, 403, 403, 302, 302, 403), the_request, {}),
+    # Servers
+    Address("servers", (LOGIN, 200, 200, 200, 200, 200, 200)),
+    Address("server", (LOGIN, 404, 200, 200, 200, 200, 200), the_domu),
+    Address("boot", (LOGIN, 404, 200, 200, 200, 200, 200), the_domu),
+    Address(
+        "boot",
+        (LOGIN, 404, 403, 302, 302, 302, 403),
+        the_domu,
+        {"do": "save", "method": "pvgrub", "timeout": "5", "key": "a", "title": "", "arguments": ""},
+        lambda world: {"version": str(world.version.pk), "seen_serial": str(world.domu.menu_serial)},
+    ),
+    Address("server_configuration", (LOGIN, 404, 200, 200, 200, 200, 200), the_domu),
+    Address("server_do", (LOGIN, 404, 403, 302, 302, 302, 302), lambda w: [w.domu.pk, "start"], {}),
+    Address("server_destroy", (LOGIN, 404, 403, 200, 200, 200, 200), the_domu),
+    Address("server_destroy", (LOGIN, 404, 403, 302, 302, 302, 302), the_domu, {"name": "web1"}),
+    Address("server_delete", (LOGIN, 404, 403, 403, 200, 200, 403), the_domu),
+    Address("server_delete", (LOGIN, 404, 403, 403, 302, 302, 403), the_domu, {"name": "web1"}),
+    Address("console", (LOGIN, 404, 200, 200, 200, 200, 200), the_domu),
+    Address("console_ticket", (LOGIN, 404, 200, 200, 200, 200, 200), the_domu, {}),
+    # Kernels
+    Address("kernels", (LOGIN, 200, 200, 200, 200, 200, 200)),
+    Address(
+        "kernel_upload",
+        (LOGIN, 422, 422, 201, 201, 201, 422),
+        data={"kernel": "mine", "filename": "netbsd", "size": "10"},
+        fill=lambda world: {"tenant": str(world.domu.tenant_id)},
+    ),
+    Address("kernel_upload_piece", (LOGIN, 404, 404, 200, 404, 404, 404), lambda world: [world.upload.pk]),
+    Address(
+        "kernel_upload_piece",
+        (LOGIN, 404, 404, 400, 404, 404, 404),
+        lambda world: [world.upload.pk],
+        put=True,
+    ),
+    Address("kernel", (LOGIN, 404, 200, 200, 200, 200, 200), lambda world: [world.version.kernel_id]),
+    Address("kernel", (LOGIN, 200, 200, 200, 200, 200, 200), lambda world: [world.catalogue.kernel_id]),
+    Address("kernel_version", (LOGIN, 404, 200, 200, 200, 200, 200), lambda world: [world.version.pk]),
+    Address(
+        "kernel_version_delete", (LOGIN, 404, 403, 409, 409, 409, 403), lambda world: [world.version.pk], {}
+    ),
+    Address(
+        "kernel_version_delete", (LOGIN, 403, 403, 403, 403, 403, 302), lambda world: [world.catalogue.pk], {}
+    ),
+    Address(
+        "kernel_catalogue",
+        (LOGIN, 404, 404, 404, 404, 404, 302),
+        lambda world: [world.catalogue.kernel_id],
+        {"offered": "no"},
+    ),
+    # What was done, what happened
+    Address("operations", (LOGIN, 200, 200, 200, 200, 200, 200)),
+    Address("operation", (LOGIN, 404, 200, 200, 200, 200, 200), lambda world: [world.operation.pk]),
+    Address(
+        "operation_cancel", (LOGIN, 404, 403, 302, 302, 302, 302), lambda world: [world.operation.pk], {}
+    ),
+    Address("events", (LOGIN, 200, 200, 200, 200, 200, 200)),
+    # Hosts
+    Address("dom0s", (LOGIN, 404, 404, 404, 404, 404, 200)),
+    Address("dom0", (LOGIN, 404, 404, 404, 404, 404, 200), the_dom0),
+    Address("dom0_enrol", (LOGIN, 404, 404, 404, 404, 404, 200)),
+    Address("dom0_enrol", (LOGIN, 404, 404, 404, 404, 404, 200), data={"name": "host9", "bridge": "xenbr0"}),
+    Address("dom0_accept", (LOGIN, 404, 404, 404, 404, 404, 302), the_dom0, {"accepts_new": "no"}),
+    Address("dom0_credential", (LOGIN, 404, 404, 404, 404, 404, 200), the_dom0),
+    Address("dom0_credential", (LOGIN, 404, 404, 404, 404, 404, 200), the_dom0, {"name": "dom0-a"}),
+    # For machines
+    Address("agent_blob", (401,) * 7, lambda world: [world.version.original_id]),
+    Address("healthz", (200,) * 7),
+    Address("readyz", (200,) * 7),
+]
+
+
+@pytest.fixture
+def world(
+    cast: Cast, mouth: Mouth, bootable: Domu, sizes: list[Size], redis_server: RedisServer, settings: Any
+) -> Iterator[World]:
+    settings.BERTH_REDIS_URL = redis_server.url
+    client.cache_clear()
+    waiting = Request.ask(tenant=cast.tenant, by=cast.developer, name="web2", **ASKED)
+    second = Request.ask(tenant=cast.tenant, by=cast.owner, name="web3", **ASKED).approve(
+        cast.operator, mouth.dom0
+    )
+    upload = Upload.objects.create(
+        tenant=cast.tenant, user=cast.developer, kernel_name="mine", filename="netbsd", size=10
+    )
+    yield World(
+        bootable,
+        waiting,
+        second.operations.open().get(),
+        bootable.menus.get().entries.get().version,
+        make_version(None, "offered"),
+        upload,
+        mouth,
+    )
+    client().close()
+    client.cache_clear()
+
+
+def people(cast: Cast) -> dict[str, User | None]:
+    return {
+        "visitor": None,
+        "stranger": cast.stranger,
+        **{role.value: getattr(cast, role.value) for role in Role},
+        "operator": cast.operator,
+    }
+
+
+def ask(browser: Client, address: Address, world: World) -> int:
+    url = reverse(address.name, args=address.args(world))
+    if address.put:
+        return browser.put(url, data=b"", content_type="application/octet-stream").status_code
+    if address.data is None:
+        return browser.get(url).status_code
+    return browser.post(url, {**address.data, **address.fill(world)}).status_code
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "address",
+    [
+        pytest.param(row, id=f"{row.name}-{'get' if row.data is None else 'post'}-{i}")
+        for i, row in enumerate(TABLE)
+    ],
+)
+def test_everybody_gets_what_the_table_says(
+    address: Address, cast: Cast, world: World, browser: Browser
+) -> None:
+    got = {}
+    for name, person in people(cast).items():
+        # Each person finds the world as it was.
+        with transaction.atomic():
+            got[name] = ask(browser(person), address, world)
+            transaction.set_rollback(True)
+    assert got == dict(zip(PEOPLE, address.wanted, strict=True))
+
+
+def names(resolver: URLResolver | None = None) -> set[str]:
+    """The name of every address there is."""
+    found: set[str] = set()
+    for pattern in (resolver or get_resolver()).url_patterns:
+        if isinstance(pattern, URLResolver):
+            found |= names(pattern)
+        else:
+            assert isinstance(pattern, URLPattern)
+            assert pattern.name, f"{pattern} has no name, so that the table cannot speak of it"
+            found.add(pattern.name)
+    return found
+
+
+def test_every_address_is_in_the_table() -> None:
+    assert names() == {address.name for address in TABLE}
+
+
+# Addresses that only change things, and what may not be asked of those that only show.
+POST_ONLY = {address.name for address in TABLE if address.data is not None} - {
+    "ask",
+    "boot",
+    "server_destroy",
+    "server_delete",
+    "dom0_enrol",
+    "dom0_credential",
+}
+GET_ONLY = {address.name for address in TABLE} - {
+    address.name for address in TABLE if address.data is not None
+}
+
+
+@pytest.mark.django_db
+def test_a_wrong_method_is_refused(cast: Cast, world: World, browser: Browser) -> None:
+    wrong = {}
+    rows = {address.name: address for address in TABLE}
+    for name in POST_ONLY:
+        args = rows[name].args(world)
+        wrong[name] = browser(cast.operator).get(reverse(name, args=args)).status_code
+    for name in GET_ONLY - {"login", "kernel_upload_piece"}:
+        args = rows[name].args(world)
+        wrong[name] = browser(cast.operator).post(reverse(name, args=args)).status_code
+    # Not everybody may see that there is something to be asked wrongly: 404 is as good.
+    assert not {name: status for name, status in wrong.items() if status not in (405, 404)}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("person", ["owner", "operator"])
+def test_ids_of_nothing_are_404(person: str, cast: Cast, world: World, browser: Browser) -> None:
+    got = {}
+    for address in TABLE:
+        args = address.args(world)
+        if not args or address.name == "agent_blob" or address.put:
+            continue
+        url = reverse(address.name, args=[uuid.uuid4(), *args[1:]])
+        answer = browser(getattr(cast, person))
+        status = (answer.get(url) if address.data is None else answer.post(url, address.data)).status_code
+        got[address.name] = status
+    assert set(got.values()) == {404}, got
+
+
+@pytest.mark.django_db
+def test_a_page_without_its_token_changes_nothing(cast: Cast, bootable: Domu) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(cast.owner)
+    answer = strict.post(reverse("server_do", args=[bootable.pk, Verb.START.value]))
+    assert answer.status_code == 403
+    assert "The page was too old" in answer.content.decode()
+    assert not bootable.operations.open().exists()
+
+
+@pytest.mark.django_db
+def test_scripts_and_styles_are_ours_only(cast: Cast, world: World, browser: Browser) -> None:
+    for name, args in (
+        ("servers", []),
+        ("server", [world.domu.pk]),
+        ("boot", [world.domu.pk]),
+        ("today", []),
+    ):
+        answer = browser(cast.operator).get(reverse(name, args=args))
+        policy = answer["Content-Security-Policy"]
+        assert "script-src 'self'" in policy and "style-src 'self'" in policy, policy
+        assert "unsafe" not in policy
+        text = answer.content.decode()
+        assert " style=" not in text and "<style" not in text and " onclick=" not in text
+        assert "javascript:" not in text
