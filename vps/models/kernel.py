@@ -35,8 +35,9 @@ class Blob(models.Model):
 
 class KernelQuerySet(models.QuerySet["Kernel"]):
     def visible_to(self, user: User) -> KernelQuerySet:
-        """A tenant's own, and the catalogue."""
-        mine = self.filter(models.Q(tenant=None) | models.Q(tenant__memberships__user=user))
+        """A tenant's own, and what the catalogue offers."""
+        offered = models.Q(tenant=None, in_catalogue=True)
+        mine = self.filter(offered | models.Q(tenant__memberships__user=user))
         return self if user.is_operator else mine.distinct()
 
     def usable_by(self, tenant: Tenant) -> KernelQuerySet:
