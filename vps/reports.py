@@ -45,7 +45,8 @@ def apply(dom0: Dom0, text: str) -> tuple[UUID, int] | None:
     would not make it better.
     """
     try:
-        report = Report.parse(text)
+        # PostgreSQL keeps no NUL in texts; a guest's console may well print one.
+        report = Report.parse(text.replace("\\u0000", "\\ufffd"))
         if report.dom0 != dom0.pk:
             raise MessageRefused(f"The report says that it is of dom0 {report.dom0}.")
     except MessageRefused as error:

@@ -273,3 +273,9 @@ def test_a_stale_click_is_told(mouth: Mouth, domu: Domu) -> None:
         order(domu, Verb.START)
     with pytest.raises(Conflict, match="nothing to boot"):
         fresh(domu).start(None)
+
+
+def test_a_nul_is_no_reason_to_lose_a_report(mouth: Mouth, domu: Domu) -> None:
+    run = str(uuid4())
+    mouth.say(ReportKind.ENDED, {"domu": str(domu.pk), "run": run, "reason": "crash", "tail": "a\0b\\u0000"})
+    assert fresh(domu).last_end["tail"] == "a\ufffdb\\ufffd"

@@ -117,7 +117,7 @@ def save_menu(
             serial=boot.serial,
             boot=boot.as_dict(),
             menu_lst=menu_lst(boot) if method is not BootMethod.DIRECT else "",
-            grub_cfg=grub_cfg(boot) if method is BootMethod.PVGRUB else "",
+            grub_cfg=grub_cfg(boot) if method is not BootMethod.DIRECT else "",
             by=by,
         )
         BootEntryRow.objects.bulk_create(
