@@ -78,7 +78,10 @@ def test_netbsd_through_the_loader(dom0: SimDom0) -> None:
 def test_no_boot_disk(dom0: SimDom0) -> None:
     dom0.ok("create", str(dom0.config("web1", dom0.loader(), {"xvda": dom0.disk()})))
     console = dom0.console("web1")
-    console.expect(r"error: no server is specified\.\r\n")
+    console.expect(
+        r"Berth loader: there is no boot disk \(xvdz\).*\(xen/xvda\).*Press Enter for GRUB's own prompt\."
+    )
+    console.type("\r")
     console.expect(r"grub> ")
     console.type("ls\r")
     console.expect(r"\(xen/xvda\)\r\ngrub> ")
@@ -92,7 +95,13 @@ def test_no_boot_disk(dom0: SimDom0) -> None:
 def test_the_boot_disk_is_found_by_its_name_only(dom0: SimDom0) -> None:
     image = dom0.ext2("boot.img", {"/grub/menu.lst": MENU.encode()})
     dom0.ok("create", str(dom0.config("web1", dom0.loader(), {"268441856": image})))
-    dom0.console("web1").expect(r"error: no server is specified\.")
+    dom0.console("web1").expect(r"Berth loader: there is no boot disk \(xvdz\).*\(xen/268441856\)")
+
+
+def test_a_boot_disk_without_a_menu(dom0: SimDom0) -> None:
+    image = dom0.ext2("boot.img", {"/k/one": b"x"})
+    dom0.ok("create", str(dom0.config("web1", dom0.loader(), {"xvdz": image})))
+    dom0.console("web1").expect(r"Berth loader: the boot disk \(xvdz\) has no menu")
 
 
 TWO = """\

@@ -165,3 +165,10 @@ def test_columns_of_uptime_and_vcpus(dom0: SimDom0) -> None:
     said, real = shape(dom0.ok("vcpu-list")), shape(recorded("vcpu-list"))
     assert said[0] == real[0]
     assert re.sub(" +9", " 9", said[1]) == re.sub(" +999", " 9", real[1]) or said[1][:57] == real[1][:57]
+
+
+def test_no_memory(dom0: SimDom0) -> None:
+    kernel = dom0.file("vmlinuz", sim_kernels.linux())
+    done = dom0.xl("create", str(dom0.config("alpha", kernel, memory=9000)))
+    real = recorded("create-memory-used-up.err").replace("/etc/xen/beta", "/etc/xen/alpha")
+    assert (plain(done.stderr, dom0), done.returncode) == (plain(real), 3)

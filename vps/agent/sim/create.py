@@ -262,7 +262,7 @@ def _check_memory(machine: Machine, record: dict[str, Any], domid: int, others: 
             domid,
             "xc: error: panic: xg_dom_boot.c:119: xc_dom_boot_mem_init: can't allocate low memory for domain:"
             " Out of memory",
-            "libxl_dom.c:581:libxl__build_dom: xc_dom_boot_mem_init failed",
+            "libxl_dom.c:586:libxl__build_dom: xc_dom_boot_mem_init failed: Cannot allocate memory",
         )
 
 
@@ -274,8 +274,8 @@ def _hotplug(domid: int, script: str, why: str, unable: str, *after: str) -> Cre
         f"libxl: error: libxl_device.c:1337:device_hotplug_child_death_cb: script: {why}"
         for name in (script, *after)
     ]
-    unable = f"libxl: error: libxl_create.c:1921:domcreate_attach_devices: Domain {domid}:unable to add {unable} devices"
-    return _undone(domid, lines[0], unable, *lines[1:])
+    created = f"libxl: error: libxl_create.c:1921:domcreate_attach_devices: Domain {domid}:"
+    return _undone(domid, lines[0], f"{created}unable to add {unable} devices", *lines[1:])
 
 
 def _check_sharing(disks: list[Disk], domid: int, others: list[domains.Listed]) -> None:

@@ -60,15 +60,24 @@ class Loader:
 
     def run(self) -> Line:
         """From the first character to a kernel; ends only with the domain, or by returning (facts, arguments)."""
-        self.say("\x1b[?25h" + _CLEAR)
+        self.say("\x1b[30m\x1b[47mWelcome to GRUB!\r\n\r\n\r\x1b[37m\x1b[40m")
         if self.image(self.root) is None:
-            self.say("error: no server is specified.\r\n\r\n")
-            return (yield from self.prompt())
+            # What Berth's own loader says (packaging/loaders/grub.cfg).
+            self.say("Berth loader: there is no boot disk (xvdz), or it cannot be read. Disks found:\r\n\r")
+            self.say(" ".join(["(memdisk)", *(f"(xen/{disk['device']})" for disk in self.disks)]) + " \r\n\r")
+            return (yield from self.sentence_then_prompt())
         for path in ("/grub/menu.lst", "/boot/grub/menu.lst"):
             text = yield from self.find(path)
             if text is not None:
                 return (yield from self.menu(menulst.parse(text)))
-        self.say("error: file `/grub/menu.lst' not found.\r\n\r\n")
+        self.say("Berth loader: the boot disk (xvdz) has no menu: neither menu.lst nor grub.cfg in /grub or ")
+        self.say("/boot/grub.\r\n\r")
+        return (yield from self.sentence_then_prompt())
+
+    def sentence_then_prompt(self) -> Line:
+        """The prompt clears the screen, so the sentence has to be read first."""
+        self.say("Press Enter for GRUB's own prompt.\r\n\r")
+        yield from read_line(self.domain)
         return (yield from self.prompt())
 
     def menu(self, menu: Menu) -> Line:
@@ -214,8 +223,12 @@ class Loader:
 
     def prompt(self) -> Line:
         """GRUB's command line: enough to look around and to boot by hand."""
-        self.say(f"{' ' * 26}GNU GRUB  version {VERSION}\r\n\r\n")
-        self.say("   Minimal BASH-like line editing is supported.\r\n\r\n\r\n")
+        self.say(f"{_CLEAR}\x1b[2;24HGNU GRUB  version {VERSION}\r\n\r\n\r\x1b[?25h")
+        self.say("   Minimal BASH-like line editing is supported. For the first word, TAB   \r\n\r")
+        self.say("   lists possible command completions. Anywhere else TAB lists possible   \r\n\r")
+        self.say(
+            "   device or file completions.                                            \r\n\r\r\n\r\r\n\r"
+        )
         commands: list[tuple[str, str]] = []
         while True:
             self.say("grub> ")
