@@ -25,6 +25,7 @@ from vps.agent.journal import Journal
 from vps.agent.line import Line, acknowledgement
 from vps.agent.outbox import Outbox
 from vps.agent.stream import ConsoleStream
+from vps.agent.verification import Verification
 from vps.agent.worker import Worker
 from vps.agent.xl import Xl
 from vps.xen.messages import Note, NoteKind
@@ -71,6 +72,7 @@ class Agent:
         self.engine = Engine(self.context)
         self.inventory = Inventory(self.context)
         self.watch = Watch(self.context, self.engine, self.inventory.seen)
+        self._verification = Verification(self.context, self.engine)
         self._worker = Worker(config, Intake(self.context, self.engine).accept)
         self._line = Line(
             config,
@@ -99,6 +101,7 @@ class Agent:
         self._line.start()
         self._worker.start()
         self.watch.start()
+        self._verification.start()
         self._changed()
 
     def stop(self) -> None:
@@ -109,6 +112,7 @@ class Agent:
             return max(0.05, deadline - time.monotonic())
 
         self.engine.stop()
+        self._verification.stop()
         consoles = threading.Thread(target=self.context.consoles.close, daemon=True)
         consoles.start()
         self._worker.stop(left())

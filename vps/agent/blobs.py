@@ -132,7 +132,7 @@ class Blobs:
                         remove(part)
                         digest, have = hashlib.sha256(), 0
                     with part.open("ab") as file:
-                        for piece in response.iter_raw(256 * 1024):
+                        for piece in response.iter_raw():
                             check()
                             have += len(piece)
                             if have > blob.size:

@@ -20,6 +20,7 @@ from vps.agent.outbox import Outbox
 from vps.agent.toolstack import Toolstack
 from vps.xen.messages import Note, Outcome, ReportKind
 from vps.xen.reconcile import Phase
+from vps.xen.xlparse import DomainRow
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,17 @@ class Context:
     changed: Callable[[], None] = lambda: None
     look: Callable[[], None] = lambda: None
     alarms: dict[str, str] = field(default_factory=dict)
+    _seen: tuple[float, tuple[DomainRow, ...]] | None = None
+
+    def domains(self, age: float = 0.0) -> tuple[DomainRow, ...]:
+        """All domains; a look that is at most `age` seconds old will do. Raises ToolstackError."""
+        seen = self._seen
+        if seen is not None and time.monotonic() - seen[0] < age:
+            return seen[1]
+        began = time.monotonic()
+        rows = self.toolstack.domains()
+        self._seen = (began, rows)
+        return rows
 
     def folder(self, domu: UUID) -> Path:
         """The domU's own folder; made when it is missing. Raises OSError."""
@@ -97,14 +109,16 @@ class Job:
         self._steps: list[dict[str, Any]] = [dict(step) for step in order.steps] if order else []
         self._began: float | None = None
         self._reported = 0.0
-        self.log = logging.LoggerAdapter(
-            logger,
-            {
-                "domu": str(domu),
-                "operation": str(order.operation) if order else "",
-                "request": order.request_id if order else "",
-            },
-        )
+        self.log = logger
+
+    @property
+    def work(self) -> dict[str, str]:
+        """The ids that the log carries, so that one leads from a click to xl's exit."""
+        return {
+            "operation": str(self.order.operation) if self.order else "",
+            "request": self.order.request_id if self.order else "",
+            "domu": str(self.domu),
+        }
 
     @property
     def operation(self) -> UUID | None:

@@ -84,7 +84,7 @@ class Watch:
 
     def _look(self) -> None:
         try:
-            domains = self._context.toolstack.domains()
+            domains = self._context.domains()
         except ToolstackError as error:
             # Without Xen, or with an xl that hangs, nothing counts as gone.
             self._seen(None, error.text)

@@ -12,6 +12,7 @@ from uuid import UUID
 from vps.agent.context import Aborted, Context, Job, VerbFailed, report_order
 from vps.agent.journal import OrderRow
 from vps.agent.lanes import Lanes
+from vps.agent.logs import WORK
 from vps.agent.run import CommandAborted
 from vps.agent.toolstack import ToolstackError
 from vps.agent.verbs import REMAINS, VERBS
@@ -120,7 +121,13 @@ class Engine:
             if self._stopping:
                 return None
             job = self._jobs[domu] = Job(self._context, domu, order)
+            WORK.set(job.work)
             return job
+
+    def _leave(self, domu: UUID) -> None:
+        with self._lock:
+            del self._jobs[domu]
+        WORK.set({})
 
     def _run_own(self, domu: UUID, what: Callable[[Job], None]) -> None:
         job = self._begin(domu, None)
@@ -133,8 +140,7 @@ class Engine:
         except (VerbFailed, ToolstackError, OSError) as error:
             job.log.warning("failed: %s", error)
         finally:
-            with self._lock:
-                del self._jobs[domu]
+            self._leave(domu)
 
     def _run_order(self, operation: UUID) -> None:
         with self._lock:
@@ -153,8 +159,7 @@ class Engine:
         else:
             self._context.alarms.pop("journal", None)
         finally:
-            with self._lock:
-                del self._jobs[order.domu]
+            self._leave(order.domu)
 
     def _do(self, job: Job, order: OrderRow) -> None:
         try:

@@ -20,6 +20,7 @@ from vps.xen.xlparse import DomainRow, DomainState
 
 GONE = 60.0  # seconds that a domain may take to vanish after its end
 LINGER = 20.0  # seconds that xl may take to clear an ended domain away before the agent does it
+FRESH = 10.0  # seconds; the watch looks more often, and a look costs up to a third of one
 _CREATE_LEFT = 300.0  # seconds that a create of an earlier agent may still take
 _POLL = (0.2, 0.3, 0.5, 1.0)  # seconds between looks, the last one again and again
 
@@ -34,15 +35,15 @@ class Settled:
     next: Next | None = None
 
 
-def find(context: Context, domu: UUID) -> DomainRow | None:
+def find(context: Context, domu: UUID, age: float = 0.0) -> DomainRow | None:
     """The domain with the domU's uuid, also an ending one. Raises VerbFailed."""
-    return next((row for row in domains(context) if row.uuid == domu), None)
+    return next((row for row in domains(context, age) if row.uuid == domu), None)
 
 
-def domains(context: Context) -> tuple[DomainRow, ...]:
-    """What runs on the host. Raises VerbFailed."""
+def domains(context: Context, age: float = 0.0) -> tuple[DomainRow, ...]:
+    """What runs on the host, seen at most `age` seconds ago. Raises VerbFailed."""
     try:
-        return context.toolstack.domains()
+        return context.domains(age)
     except ToolstackError as error:
         raise VerbFailed(error.code, error.text, error.output) from error
 
@@ -53,16 +54,17 @@ def settle(
     reason: EndReason | None = None,
     linger: float = LINGER,
     attach: bool = False,
+    age: float = 0.0,
 ) -> Settled:
     """Bring the journal to what is: an effect of unknown outcome is looked up, an end is concluded.
 
     `instead` is what follows an end, where an order says so; `reason` is its reason, where it is known; `linger`
-    is how many seconds an ended domain is left to xl; `attach` takes the console of a running one. Raises
-    VerbFailed, Aborted.
+    is how many seconds an ended domain is left to xl; `attach` takes the console of a running one; where nothing
+    is said to run, a look of at most `age` seconds ago will do. Raises VerbFailed, Aborted.
     """
     context = job.context
     row = context.row(job.domu)
-    domain = _resolve_create(job, row)
+    domain = _resolve_create(job, row, age)
     if domain is not None and domain.state in _ENDING:
         domain = _let_end(job, domain, linger)
     row = context.row(job.domu)
@@ -166,6 +168,7 @@ def conclude(job: Job, row: DomuRow, instead: Next | None = None, reason: EndRea
         "next": following.step.value,
         "restart_in": following.seconds if restarts else None,
     }
+    context.consoles.ended(row.id, row.run, told)  # which also takes in the guest's last words
     tail = context.consoles.tail(row.id)
     with context.journal.transaction():
         context.journal.set_domu(
@@ -191,7 +194,6 @@ def conclude(job: Job, row: DomuRow, instead: Next | None = None, reason: EndRea
             },
         )
     job.log.info("domain %s ended: %s, next: %s", row.domid, ending.reason, following.step)
-    context.consoles.ended(row.id, row.run, told)
     context.changed()
     return following
 
@@ -223,12 +225,12 @@ def destroy(job: Job, domain: DomainRow) -> None:
         )
 
 
-def _resolve_create(job: Job, row: DomuRow) -> DomainRow | None:
+def _resolve_create(job: Job, row: DomuRow, age: float) -> DomainRow | None:
     """The domain as it is; an open `create` of an agent that was killed is resolved by looking."""
     context = job.context
     intents = context.journal.open_intents(row.id, "create")
     if not intents:
-        return find(context, row.id)
+        return find(context, row.id, 0.0 if row.run or row.host_rebooted else age)
     child = Child(context.config.domu_dir, row.id)
     deadline = time.monotonic() + _CREATE_LEFT
     intent = intents[-1]
@@ -352,7 +354,8 @@ def _wait_for_name(job: Job, name: str) -> None:
     deadline = time.monotonic() + LINGER
     looks = 0
     while True:
-        other = next((row for row in domains(job.context) if name == row.name or row.uuid == job.domu), None)
+        rows = domains(job.context, 0.0 if looks else FRESH)
+        other = next((row for row in rows if name == row.name or row.uuid == job.domu), None)
         if other is None:
             return
         if time.monotonic() >= deadline:

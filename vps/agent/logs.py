@@ -6,13 +6,16 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Mapping
+from contextvars import ContextVar
 
-_IDS = ("operation", "request", "domu")
+# What the thread works on: ids that every line of its log carries.
+WORK: ContextVar[Mapping[str, str]] = ContextVar("work", default={})  # noqa: B039 - it is never changed
 
 
 class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        ids = "".join(f" {key}={getattr(record, key)}" for key in _IDS if getattr(record, key, ""))
+        ids = "".join(f" {key}={value}" for key, value in WORK.get().items() if value)
         text = f"{record.levelname.lower():7} {record.name.removeprefix('vps.agent.')}: {record.getMessage()}{ids}"
         return text + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
 
@@ -25,7 +28,7 @@ class _Json(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
-            **{key: getattr(record, key) for key in _IDS if getattr(record, key, "")},
+            **{key: value for key, value in WORK.get().items() if value},
         }
         if record.exc_info:
             value["exception"] = self.formatException(record.exc_info)

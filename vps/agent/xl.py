@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
@@ -19,6 +20,8 @@ from vps.xen.xlparse import (
     xl_error,
 )
 
+logger = logging.getLogger(__name__)
+
 # Seconds for each command. Under emulation a `create` with several disks takes up to 45 s; a deaf guest holds
 # `shutdown` for 60 s (LAB-FACTS).
 TIMEOUTS = {
@@ -31,6 +34,8 @@ TIMEOUTS = {
     "pause": 30,
     "unpause": 30,
 }
+
+_SILENT = frozenset({"info", "list"})  # asked every few seconds
 
 _LOG_TAIL = 64 * 1024  # bytes of a domain's log that are read
 
@@ -103,6 +108,13 @@ class Xl:
             raise ToolstackError(
                 "missing", f"{error}. Install Xen's tools, or mend `xl` in the configuration."
             ) from error
+        if command not in _SILENT or done.returncode != 0:
+            logger.info(
+                "xl %s: exit status %s after %.2f s",
+                " ".join(argv[len(self._argv) :]),
+                done.returncode,
+                done.seconds,
+            )
         if done.returncode != 0:
             failure = xl_error(
                 command,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from vps.agent.context import Job
-from vps.agent.life import build, settle
+from vps.agent.life import FRESH, build, settle
 from vps.agent.preparation import prepare
 from vps.xen.reconcile import Next, NextStep, Wanted
 
 
 def start(job: Job) -> dict[str, Any]:
     context = job.context
-    settled = settle(job, instead=Next(NextStep.REBUILD))
+    settled = settle(job, instead=Next(NextStep.REBUILD), age=FRESH)
     # A person's start forgives what was before.
     context.journal.set_domu(job.domu, crash_times=(), reboot_times=(), host_rebooted=False)
     if settled.domain is None:
