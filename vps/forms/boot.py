@@ -17,6 +17,7 @@ from vps.xen.devices import default_arguments
 from vps.xen.names import NameRefused, check_arguments, check_title
 
 MAX_TIMEOUT = 600
+MAX_ROWS = 100  # that are looked at at all
 
 
 @dataclass
@@ -90,7 +91,7 @@ class MenuForm:
         seen = data.get("seen_serial", "")
         return cls(
             domu,
-            rows[:MAX_ENTRIES],
+            rows[:MAX_ROWS],
             default=data.get("default"),
             timeout=data.get("timeout", "")[:20],
             method=data.get("method"),
@@ -166,6 +167,11 @@ class MenuForm:
                 row.errors = self._wrong(row)
             if not self.filled:
                 self.errors["rows"] = _("The menu is empty; choose a kernel.")
+            if len(self.filled) > MAX_ENTRIES:
+                self.errors["rows"] = _("The menu has %(n)d entries; the limit is %(most)d.") % {
+                    "n": len(self.filled),
+                    "most": MAX_ENTRIES,
+                }
         return not self.errors and (own_disk or not any(row.errors for row in self.rows))
 
     @property

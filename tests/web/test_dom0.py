@@ -1,0 +1,139 @@
+"""The hosts' pages: enrolling shows the credential once, a new one takes its name, room is what was promised."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from html import unescape
+from typing import Any
+
+import pytest
+from django.urls import reverse
+
+from tests.conftest import RedisServer
+from tests.web.conftest import Browser, Cast
+from tests.web.test_request import text
+from tests.web.world import Mouth
+from vps.models import Dom0, Domu, Event
+from vps.redis import acl_users, client
+from vps.xen.messages import redis_user
+
+
+@pytest.fixture
+def web_redis(redis_server: RedisServer, settings: Any) -> Iterator[RedisServer]:
+    settings.BERTH_REDIS_URL = redis_server.url
+    client.cache_clear()
+    yield redis_server
+    client().close()
+    client.cache_clear()
+
+
+def toml_of(answer: Any) -> dict[str, Any]:
+    page = answer.content.decode()
+    return tomllib.loads(
+        unescape(page.split('<pre class="text" id="toml" tabindex="0">')[1].split("</pre>")[0])
+    )
+
+
+def test_enrolling_shows_the_configuration_once(browser: Browser, cast: Cast, web_redis: RedisServer) -> None:
+    answer = browser(cast.operator).post(reverse("dom0_enrol"), {"name": "host1", "bridge": "xenbr1"})
+    assert answer.status_code == 200 and answer["Cache-Control"] == "no-store"
+    dom0, told = Dom0.objects.get(), toml_of(answer)
+    assert (told["name"], told["dom0"], dom0.bridge) == ("host1", str(dom0.pk), "xenbr1")
+    assert Dom0.digest(told["secret"]) == dom0.secret_sha256
+    assert redis_user(dom0.pk) in {str(name) for name in acl_users()} | {
+        name.decode() for name in acl_users() if isinstance(name, bytes)
+    }
+    page = text(browser(cast.operator).get(reverse("dom0", args=[dom0.pk])))
+    assert told["secret"] not in page and "Its agent was never heard." in page
+    assert Event.objects.get(kind="dom0.enrolled").actor == cast.operator
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"name": ""}, "Give the dom0 a name such as host1.", id="no name"),
+        pytest.param({"name": "../x"}, "small letters, digits and hyphens", id="path"),
+        pytest.param({"name": "-x"}, "small letters, digits and hyphens", id="option"),
+        pytest.param({"name": "x" * 64}, "at most 63", id="long"),
+        pytest.param({"name": "dom0-a"}, "dom0-a is enrolled already", id="taken"),
+        pytest.param({"bridge": ""}, "Name the bridge", id="no bridge"),
+        pytest.param({"bridge": "a,script=x"}, "A bridge has a name of at most 15", id="bridge with a comma"),
+        pytest.param({"bridge": "b" * 16}, "A bridge has a name of at most 15", id="long bridge"),
+    ],
+)
+def test_bad_input(browser: Browser, cast: Cast, mouth: Mouth, changes: dict[str, str], words: str) -> None:
+    data = {"name": "host1", "bridge": "xenbr0", **changes}
+    answer = browser(cast.operator).post(reverse("dom0_enrol"), data)
+    assert answer.status_code == 422 and words in text(answer)
+    assert Dom0.objects.count() == 1
+
+
+def test_without_redis_nothing_is_enrolled(browser: Browser, cast: Cast, settings: Any) -> None:
+    settings.BERTH_REDIS_URL = "redis://127.0.0.1:1/0"
+    client.cache_clear()
+    answer = browser(cast.operator).post(reverse("dom0_enrol"), {"name": "host1", "bridge": "xenbr0"})
+    client.cache_clear()
+    assert answer.status_code == 503 and "Redis does not answer" in text(answer)
+    assert not Dom0.objects.exists() and not Event.objects.filter(kind="dom0.enrolled").exists()
+
+
+def test_a_new_credential_takes_its_name(
+    browser: Browser, cast: Cast, mouth: Mouth, web_redis: RedisServer
+) -> None:
+    url = reverse("dom0_credential", args=[mouth.dom0.pk])
+    old = mouth.dom0.secret_sha256
+    assert browser(cast.operator).post(url, {"name": "another"}).status_code == 422
+    mouth.dom0.refresh_from_db()
+    assert mouth.dom0.secret_sha256 == old
+    told = toml_of(browser(cast.operator).post(url, {"name": "dom0-a"}))
+    mouth.dom0.refresh_from_db()
+    assert mouth.dom0.secret_sha256 == Dom0.digest(told["secret"]) != old
+
+
+def test_its_page_says_what_is_promised_and_what_is_wrong(
+    browser: Browser, cast: Cast, mouth: Mouth, running: Domu
+) -> None:
+    inventory = {
+        **Dom0.objects.get().inventory,
+        "alarms": [{"code": "x", "text": "The pool is nearly full."}],
+    }
+    inventory["domains"].append(
+        {"uuid": "0" * 8, "name": "stranger", "domid": 9, "memory_mib": 128, "state": "running"}
+    )
+    Dom0.objects.update(inventory=inventory)
+    for name, args in (("dom0", [mouth.dom0.pk]), ("dom0s", []), ("today", [])):
+        page = text(browser(cast.operator).get(reverse(name, args=args)))
+        assert '256 MiB <span class="of">of 3.5 GiB' in page, name
+        assert "The pool is nearly full." in page, name
+    page = text(browser(cast.operator).get(reverse("dom0", args=[mouth.dom0.pk])))
+    assert "web1" in page and ">stranger<" in page
+    assert "4.17.7" in page
+
+
+def test_taking_no_new_servers(browser: Browser, cast: Cast, mouth: Mouth) -> None:
+    url = reverse("dom0_accept", args=[mouth.dom0.pk])
+    operator = browser(cast.operator)
+    for value, takes in (("no", False), ("no", False), ("yes", True)):
+        assert operator.post(url, {"accepts_new": value}).status_code == 302
+        mouth.dom0.refresh_from_db()
+        assert mouth.dom0.accepts_new is takes
+    assert Event.objects.filter(kind="dom0.accepts").count() == 2
+    assert operator.get(url).status_code == 405
+
+
+def test_lists_search_and_end(browser: Browser, cast: Cast, mouth: Mouth) -> None:
+    operator = browser(cast.operator)
+    assert "dom0-a" in text(operator.get(reverse("dom0s"), {"q": "DOM0"}))
+    assert "No dom0 has “zzz” in its name." in text(operator.get(reverse("dom0s"), {"q": "zzz"}))
+
+
+def test_many_dom0s_take_as_many_queries_as_few(
+    browser: Browser, cast: Cast, mouth: Mouth, django_assert_max_num_queries: Any
+) -> None:
+    operator = browser(cast.operator)
+    Dom0.objects.bulk_create(Dom0(name=f"host{n:03}", secret_sha256="x") for n in range(70))
+    for name in ("dom0s", "today"):
+        with django_assert_max_num_queries(20):
+            page = text(operator.get(reverse(name)))
+    assert "dom0-a" in page and "51 more" in page
