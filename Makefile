@@ -7,7 +7,7 @@ DATA ?= var/berth
 PYTHON ?=
 UV := 0.13.9
 
-.PHONY: run test check lock password clean help
+.PHONY: run test check demo chaos oracle bench lock password clean help
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,18 @@ check: $(VENV)/dev.stamp ## form, types, migrations, seams
 	$(PY) -m mypy
 	DJANGO_SETTINGS_MODULE=tests.settings $(PY) manage.py makemigrations --check --dry-run
 	$(PY) -m pytest -q tests/test_seams.py
+
+demo: $(VENV)/dev.stamp ## the whole way, a line for each step: make demo [ARGS="--url http://localhost:8000 ..."]
+	@$(PY) -m tests.story.demo $(ARGS)
+
+chaos: $(VENV)/dev.stamp ## kill everything at random: make chaos [OPERATIONS=500] [SEED=7]
+	BERTH_STORM_OPERATIONS=$(or $(OPERATIONS),500) BERTH_STORM_SEED=$(or $(SEED),7) $(PY) -m pytest tests/chaos
+
+oracle: $(VENV)/dev.stamp ## inspection against libxenguest (Debian: gcc, libxen-dev): make oracle [COUNT=20000] [SEED=1]
+	$(PY) -m tests.oracle $(or $(COUNT),20000) $(or $(SEED),1)
+
+bench: $(VENV)/dev.stamp ## measure: the console's whole way
+	$(PY) bench/console.py
 
 password: $(VENV)/run.stamp ## a new password in the quick start: make password NAME=owner@localhost
 	@test -n "$(NAME)" || { echo "Whose? make password NAME=owner@localhost" >&2; exit 1; }
