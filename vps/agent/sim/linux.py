@@ -43,7 +43,7 @@ def _log(running: Running) -> list[str]:
         f"Command line: {running.arguments}",
         f"Berth simulated guest: boot {running.count} of this server",
         f"Hypervisor detected: Xen {'HVM' if pvh else 'PV'}",
-        f"RAMDISK: {running.kernel.get('ramdisk_size', 0)} bytes",
+        *([f"RAMDISK: {kernel['ramdisk_size']} bytes"] if "ramdisk_size" in kernel else []),
         f"smpboot: Allowing {record['vcpus']} CPUs, 0 hotplug CPUs",
         f"Booting kernel on Xen{' PVH' if pvh else ''}",
         f"Xen version: {running.domain.machine.settings['xen_version']} (preserve-AD)",
