@@ -33,6 +33,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 FIRST_WITHIN = 5.0  # seconds for the ticket
+STRANGERS = 200  # connections at once that have not shown a ticket yet
 CHECK_EVERY = 0.6  # seconds; with the query's own time within the second that is promised
 CHECK_FAILS_FOR = 10.0  # seconds without an answer about rights, after which all are shut out
 TICK = 0.5  # seconds
@@ -76,6 +77,9 @@ class Gateway:
         self._settings = settings or GatewaySettings()
         self._connections: dict[str, Connection] = {}
         self._lines: dict[UUID, Dom0Line] = {}
+        self._strangers = 0
+        self._checked = time.monotonic()
+        self._said_present = 0.0
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,8 +109,8 @@ class Gateway:
         )
         self._clock = Clock(self._redis)
         self._people = People(self._redis, self._clock, self._settings.limits)
-        loops = (self._check_rights, self._tick, self._show_people)
-        self._tasks = [asyncio.create_task(loop(), name=loop.__name__) for loop in loops]
+        loops = ((self._check_rights, CHECK_EVERY), (self._tick, TICK), (self._show_people, PEOPLE_EVERY))
+        self._tasks = [asyncio.create_task(_forever(turn, pause)) for turn, pause in loops]
 
     async def _stop(self) -> None:
         for line in self._lines.values():
@@ -149,26 +153,36 @@ class Gateway:
             log.debug("A browser went away.")
 
     async def _serve(self, origin: str, receive: Receive, send: Send) -> None:
-        if len(self._connections) >= self._settings.connections:
+        if len(self._connections) >= self._settings.connections or self._strangers >= STRANGERS:
             raise Close(4429, "gateway")
+        self._strangers += 1
+        try:
+            seat, access, resume = await self._admit(origin, receive)
+        finally:
+            self._strangers -= 1
+        connection = Connection(seat, access, send, resume)
+        try:
+            await self._enter(connection)
+            log.info("%s opened the console of %s.", access.person_name, access.server_name)
+            await connection.serve(receive)
+        finally:
+            await self._leave(connection)
+            log.info("%s left the console of %s.", access.person_name, access.server_name)
+
+    async def _admit(self, origin: str, receive: Receive) -> tuple[Seat, ConsoleAccess, Resume | None]:
+        """Who comes with a good ticket. Raises Close."""
         ticket, resume = await _first(receive)
         try:
             found = await asyncio.to_thread(self._rights.redeem, ticket, origin)
-        except RedisError as error:
-            raise Close(1012, "redis") from error
+        except Exception as error:  # Redis or database are away; the browser comes again
+            log.warning("A ticket cannot be redeemed: %s", error)
+            raise Close(1012, "later") from error
         if found is None:
             raise Close(4401, "ticket")
         seat, access = found
         if access is None or not access.may_watch:
             raise Close(4403, "rights")
-        connection = Connection(seat, access, send, resume)
-        await self._enter(connection)
-        log.info("%s opened the console of %s.", access.person_name, access.server_name)
-        try:
-            await connection.serve(receive)
-        finally:
-            await self._leave(connection)
-            log.info("%s left the console of %s.", access.person_name, access.server_name)
+        return seat, access, resume
 
     async def _enter(self, connection: Connection) -> None:
         seat, access = connection.seat, connection.access
@@ -182,17 +196,18 @@ class Gateway:
                 line = self._lines[access.dom0_id] = Dom0Line(
                     self._redis, self._clock, self._key(), access.dom0_id, self._hand_on
                 )
+            # Before anything is waited for: whoever leaves now must see that the line is used.
             self._connections[connection.id] = connection
+            connection.line = line
             await line.open()
         except TooMany as error:
             raise Close(4429, str(error)) from error
         except (RedisError, OSError) as error:
-            self._connections.pop(connection.id, None)
-            raise Close(1012, "redis") from error
-        connection.line = line
+            raise Close(1012, "later") from error
         connection.welcome()
         await connection.ask()
-        await self._tell_people([connection.seat.domu_id])
+        with contextlib.suppress(RedisError, OSError):
+            await self._tell_people([connection.seat.domu_id])
 
     async def _leave(self, connection: Connection) -> None:
         self._connections.pop(connection.id, None)
@@ -202,6 +217,7 @@ class Gateway:
             if not any(other.line is line for other in self._connections.values()):
                 line.close()
                 self._lines.pop(line.dom0, None)
+                await line.trim()
         with contextlib.suppress(RedisError, OSError):
             await self._people.leave(seat.domu_id, seat.user_id, connection.id)
             await self._tell_people([seat.domu_id])
@@ -212,51 +228,42 @@ class Gateway:
                 connection.take(entry)
 
     async def _check_rights(self) -> None:
-        answered = time.monotonic()
-        while True:
-            await asyncio.sleep(CHECK_EVERY)
-            connections = list(self._connections.values())
-            if not connections:
-                answered = time.monotonic()
-                continue
-            try:
-                found = await asyncio.to_thread(self._rights.check, {one.seat for one in connections})
-                answered = time.monotonic()
-            except Exception as error:
-                log.warning("Rights cannot be asked: %s", error)
-                if time.monotonic() - answered > CHECK_FAILS_FOR:
-                    for connection in connections:
-                        connection.end(Close(1012, "rights unknown"))
-                continue
-            for connection in connections:
-                if connection.heed(found.get(connection.seat)):
-                    with contextlib.suppress(RedisError, OSError):
-                        await self._say_present([connection])
+        """Shut out who has lost their rights; and all, when nobody can say for long who has."""
+        connections = list(self._connections.values())
+        if not connections:
+            self._checked = time.monotonic()
+            return
+        try:
+            found = await asyncio.to_thread(self._rights.check, {one.seat for one in connections})
+        except Exception as error:
+            log.warning("Rights cannot be asked: %s", error)
+            if time.monotonic() - self._checked > CHECK_FAILS_FOR:
+                for connection in connections:
+                    connection.end(Close(1012, "later"))
+            return
+        self._checked = time.monotonic()
+        for connection in connections:
+            connection.heed(found.get(connection.seat))
 
     async def _tick(self) -> None:
         """Renew watches, notice silence and idleness."""
-        while True:
-            await asyncio.sleep(TICK)
-            for connection in list(self._connections.values()):
-                if connection.idle > self._settings.idle:
-                    connection.end(Close(4408, "idle"))
-                else:
-                    await connection.tick()
+        for connection in list(self._connections.values()):
+            if connection.idle > self._settings.idle:
+                connection.end(Close(4408, "idle"))
+            else:
+                await connection.tick()
 
     async def _show_people(self) -> None:
-        said = 0.0
-        while True:
-            await asyncio.sleep(PEOPLE_EVERY)
-            connections = list(self._connections.values())
-            if not connections:
-                continue
-            changed = [one for one in connections if one.mode_changed()]
-            if time.monotonic() - said > REFRESH:
-                changed, said = connections, time.monotonic()
-            with contextlib.suppress(RedisError, OSError):
-                if changed:
-                    await self._say_present(changed)
-                await self._tell_people({one.seat.domu_id for one in connections})
+        connections = list(self._connections.values())
+        if not connections:
+            return
+        changed = [one for one in connections if one.mode_changed()]
+        if time.monotonic() - self._said_present > REFRESH:
+            changed, self._said_present = connections, time.monotonic()
+        with contextlib.suppress(RedisError, OSError):
+            if changed:
+                await self._say_present(changed)
+            await self._tell_people({one.seat.domu_id for one in connections})
 
     async def _say_present(self, connections: Collection[Connection]) -> None:
         await self._people.stay([(one.seat.domu_id, one.seat.user_id, _person(one)) for one in connections])
@@ -268,6 +275,16 @@ class Gateway:
                 connection.show_people(
                     [{"name": one.name, "mode": one.mode, "you": one.id == connection.id} for one in people]
                 )
+
+
+async def _forever(turn: Callable[[], Awaitable[None]], pause: float) -> None:
+    """Call again and again: what fails once must not end the checks for good."""
+    while True:
+        await asyncio.sleep(pause)
+        try:
+            await turn()
+        except Exception:
+            log.exception("A turn of %s failed.", turn)
 
 
 def _person(connection: Connection) -> Person:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from vps.xen.messages import Channels, Note, NoteKind, SigningKey
 NOTES_WAITING = 500  # notes that a dom0 has not read: it is not there, and gets no more
 READ_AT_ONCE = 32  # entries; each has 64 KiB at most
 BLOCK_MS = 5000
+TRIM_AFTER_MS = 10_000
 _PAUSE = 0.5  # seconds after a fault
 _FULL_FOR = 1.0  # seconds without a note to a dom0 that does not read
 _TIME_EVERY = 60.0
@@ -115,6 +117,12 @@ class Dom0Line:
             return False
         return True
 
+    async def trim(self) -> None:
+        """Drop what every gateway has read long ago; Redis need not hold it."""
+        with contextlib.suppress(RedisError, OSError):
+            before = await self._clock.now_ms() - TRIM_AFTER_MS
+            await self._redis.xtrim(self._channels.console, minid=str(before), approximate=False)
+
     async def keys(self, domu: UUID, watch: str, n: int, data: bytes) -> bool:
         """Have bytes typed."""
         text = base64.b64encode(data).decode()
@@ -139,6 +147,8 @@ class Dom0Line:
                 log.warning("The consoles of dom0 %s cannot be read: %s", self.dom0, error)
                 await asyncio.sleep(_PAUSE)
                 continue
+            if not answer:
+                await self.trim()
             for _, entries in answer or []:
                 for id_, fields in entries:
                     last = id_.decode()

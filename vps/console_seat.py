@@ -196,21 +196,19 @@ class Connection:
         """Seconds since the last key."""
         return time.monotonic() - self._last_key
 
-    def heed(self, access: ConsoleAccess | None) -> bool:
-        """Take the rights as they are now; whether the mode has changed by it."""
+    def heed(self, access: ConsoleAccess | None) -> None:
+        """Take the rights as they are now."""
         if access is None or not access.may_watch:
             self.end(Close(4403, "rights"))
-            return False
+            return
         before, self.access = self.access, access
-        changed = self.mode == "typing" and not access.may_type
-        if changed:
-            self.mode = "watching"
+        if self.mode == "typing" and not access.may_type:
+            self.mode, self._mode_changed = "watching", True
             self._typed.clear()
         if (before.state_word, before.may_type, before.server_name) != (
             access.state_word, access.may_type, access.server_name,
         ):  # fmt: skip
             self.welcome()
-        return changed
 
     def mode_changed(self) -> bool:
         changed, self._mode_changed = self._mode_changed, False

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -461,6 +462,55 @@ def test_stopped_gateway_says_come_again(redis_server: RedisServer, tmp_path: Pa
         with serving(Gateway(way.url, lambda: way.key, way.rights)) as port:
             browser = way.browse(uuid4(), port=port)
         assert browser.wait_closed() == 1012
+
+
+def test_rights_are_asked_again_after_a_fault(way: Way, domu: UUID) -> None:
+    way.boot(5, domu)
+    ticket, seat = way.rights.admit(way.dom0, domu)
+    browser = way.open(ticket)
+    browser.wait("replayed")
+    turns: list[int] = []
+    kept = way.rights.check
+
+    def check(seats: Any) -> Any:
+        turns.append(1)
+        return dict.fromkeys(seats, "nonsense") if len(turns) < 3 else kept(seats)
+
+    way.rights.check = check  # type: ignore[method-assign]
+    until(lambda: len(turns) > 3)
+    del way.rights.access[seat]
+    assert browser.wait_closed() == 4403
+
+
+def test_too_many_without_a_ticket(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "STRANGERS", 2)
+    first = [way.open(None) for _ in range(2)]
+    third = way.open(None)
+    assert third.wait_closed() == 4429
+    first[0].close()
+
+    def again() -> bool:
+        ticket, _ = way.rights.admit(way.dom0, uuid4())
+        fourth = way.open(ticket)
+        until(lambda: (fourth.read(), fourth.words)[1])
+        return bool(fourth.of("ready"))
+
+    until(again)
+
+
+def test_stream_is_trimmed_when_the_last_one_leaves(
+    way: Way, domu: UUID, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console_line, "TRIM_AFTER_MS", 0)
+    guest = way.boot(5, domu)
+    browser = way.browse(domu)
+    guest.say(b"x" * 1000)
+    browser.wait_for(b"x" * 1000)
+    with redis_server.client() as client:
+        stream = Channels(way.dom0).console
+        assert client.xlen(stream) > 0
+        browser.close()
+        until(lambda: client.xlen(stream) == 0)
 
 
 def test_nothing_is_left_in_redis(redis_server: RedisServer, tmp_path: Path) -> None:

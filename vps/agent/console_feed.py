@@ -19,7 +19,7 @@ from vps.agent.console_record import HEAD, RING, Record
 from vps.xen.messages import canonical
 
 CHUNK = 64 * 1024  # bytes in one entry, at most
-LAG = 4 * 1024 * 1024  # bytes behind the guest after which the feed jumps
+LAG = 6 * 1024 * 1024  # bytes behind the guest after which the feed jumps
 LEFT_AFTER_JUMP = 512 * 1024
 TURN = 4  # entries of one domU before the others have their turn
 WATCHES = 64  # for each domU
