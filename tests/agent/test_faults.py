@@ -50,7 +50,7 @@ def test_killed_while_it_reboots(rig: Rig) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_killed_at_any_moment(rig: Rig, seed: int) -> None:
     """A life of orders, with kill -9 at random moments: each is ended once, and boots are what was built."""
     dice = random.Random(seed)
@@ -91,11 +91,8 @@ def test_redis_away_loses_nothing(rig: Rig) -> None:
     until(lambda: "# " in rig.record(domu))
     rig.acknowledge = False
     rig.redis_server.kill()
-    console = rig.sim.console  # the agent holds the console; the guest ends by xl
-    assert console
     rig.sim.ok("reboot", "web1")
     until(lambda: len(rig.effects("create", domu)) == 2, "the agent goes on without Redis")
-    rig.redis_server.client  # noqa: B018
     (rig.redis_server.folder / "appendonlydir").rename(
         rig.redis_server.folder / "lost"
     )  # it loses all it held
@@ -158,6 +155,58 @@ def test_sigterm_touches_no_domain(rig: Rig) -> None:
     rig.sim.set(times={**rig.sim.settings["times"], "ack": 0.3})
     rig.start()
     assert rig.ended(order)["error"]["code"] == "deaf"
+
+
+def test_a_lost_journal_finds_what_runs(rig: Rig) -> None:
+    rig.start()
+    domu = rig.domu()
+    rig.done(Verb.START, domu)
+    rig.kill()
+    for path in rig.config.state_dir.glob("journal*"):
+        path.unlink()
+    rig.start()
+    assert rig.done(Verb.START, domu)["result"]["domid"] == rig.effects("create", domu)[0]["domid"]
+    assert len(rig.effects("create", domu)) == 1
+    journals = {report.journal for report in rig.read()}
+    assert len(journals) == 2
+    rig.done(Verb.DELETE, domu)
+    assert not list(rig.config.disk_dir.iterdir())
+
+
+def test_killed_between_a_cancel_and_its_answer(rig: Rig) -> None:
+    """A cancel that was written down and not done is done at the next start."""
+    from vps.agent.journal import Journal
+    from vps.xen.messages import Outcome
+
+    domu = rig.domu()
+    journal = Journal(rig.config.journal_path)
+    target = rig.web.order(Verb.START, domu.id, body={"domu": domu.as_dict()})
+    cancel = rig.web.order(Verb.CANCEL, domu.id, body={"operation": str(target.operation)})
+    journal.accept(cancel, Outcome.ACCEPTED, 1)
+    journal.close()
+    rig.start()
+    assert rig.ended(cancel)["result"]["outcome"] == "cancelled"
+    rig.web.give(target)
+    rig.done(Verb.PREPARE, domu)
+    assert rig.ended(target)["outcome"] == "cancelled"
+    assert not rig.running(domu)
+
+
+def test_orders_that_waited_too_long_for_a_dead_agent(rig: Rig) -> None:
+    from vps.agent.journal import Journal
+    from vps.xen.messages import Outcome
+
+    domu = rig.domu()
+    journal = Journal(rig.config.journal_path)
+    late = rig.web.order(
+        Verb.START, domu.id, body={"domu": domu.as_dict()}, not_after=int(time.time() * 1000) - 1
+    )
+    journal.accept(late, Outcome.ACCEPTED, 1)
+    journal.describe(domu, late.generation)
+    journal.close()
+    rig.start()
+    assert rig.ended(late)["error"]["code"] == "expired"
+    assert not rig.effects("create", domu)
 
 
 def test_two_agents_in_one_folder(rig: Rig) -> None:

@@ -32,6 +32,8 @@ from vps.xen.messages import Note, NoteKind
 
 logger = logging.getLogger(__name__)
 
+_SKEW = 500  # ms of difference that are written down
+
 MakeConsoles = Callable[
     [Path, Sequence[str], Callable[[Mapping[str, bytes]], None], Callable[[UUID, UUID], None]], Consoles
 ]
@@ -52,8 +54,8 @@ class Agent:
             except OSError as error:
                 raise AgentRefused(f"The folder {folder} cannot be made: {error.strerror}.") from error
         self._only = _only_one(config.state_dir / "agent.lock")
-        clock = Clock()
         journal = Journal(config.journal_path)
+        clock = Clock(int(journal.meta("skew_ms") or 0))
         outbox = Outbox(config, journal, clock)
         self._stream = ConsoleStream(config)
         consoles = make_consoles(config.console_dir, config.xl, self._stream.send, self._console_ended)
@@ -84,6 +86,7 @@ class Agent:
                 NoteKind.UNWATCH: consoles.note,
                 NoteKind.KEYS: consoles.note,
             },
+            timed=self._timed,
             restored=self._changed,
         )
 
@@ -133,6 +136,12 @@ class Agent:
 
     def _look(self) -> None:
         self.watch.look()
+
+    def _timed(self) -> None:
+        """Keep the clock's distance for the next start, which may be without Redis."""
+        journal, skew = self.context.journal, self.context.clock.skew_ms or 0
+        if abs(skew - int(journal.meta("skew_ms") or 0)) > _SKEW:
+            journal.set_meta("skew_ms", str(skew))
 
     def _console_ended(self, domu: UUID, run: UUID) -> None:
         self.watch.console_ended(domu, run)

@@ -19,7 +19,7 @@ from vps.agent.journal import DomuRow, Journal, OrderRow
 from vps.agent.outbox import Outbox
 from vps.agent.toolstack import Toolstack
 from vps.xen.messages import Note, Outcome, ReportKind
-from vps.xen.reconcile import Phase
+from vps.xen.reconcile import Phase, Wanted
 from vps.xen.xlparse import DomainRow
 
 logger = logging.getLogger(__name__)
@@ -146,9 +146,11 @@ class Job:
             self.context.journal.move_order(self.order.operation, Outcome.RUNNING)
 
     def settle_phase(self) -> None:
-        """After a verb that did not end as it should: the domU is not being stopped any more."""
+        """After a verb that did not end as it should: nothing is being done with the domU any more."""
         row = self.context.journal.domu(self.domu)
-        if row is not None and row.phase is Phase.STOPPING:
+        if row is None:
+            return
+        if row.phase is Phase.STOPPING or (row.phase is Phase.RESTARTING and row.wanted is Wanted.STOPPED):
             self.context.journal.set_domu(self.domu, phase=Phase.IDLE)
 
     def step(self, name: str) -> None:

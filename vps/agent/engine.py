@@ -6,7 +6,8 @@ import errno
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 from uuid import UUID
 
 from vps.agent.context import Aborted, Context, Job, VerbFailed, report_order
@@ -16,7 +17,7 @@ from vps.agent.logs import WORK
 from vps.agent.run import CommandAborted
 from vps.agent.toolstack import ToolstackError
 from vps.agent.verbs import REMAINS, VERBS
-from vps.xen.messages import Outcome, Verb
+from vps.xen.messages import Generation, Order, Outcome, Verb
 
 logger = logging.getLogger(__name__)
 
@@ -61,14 +62,16 @@ class Engine:
             return not self._jobs
 
     def take(self, order: OrderRow) -> None:
-        """Put an order into its domU's lane; one that waits there already is not put again."""
-        if order.domu is not None:
+        """Put an order into its domU's lane; one that waits there already is not put again. Cancel at once."""
+        if order.verb is Verb.CANCEL:
+            self._cancel(order)
+        elif order.domu is not None:
             self._lanes.submit(order.domu, lambda: self._run_order(order.operation), str(order.operation))
 
     def take_open(self) -> None:
         """Put open orders that nobody works on into their lanes: their first attempt could not be written down."""
         for order in self._context.journal.open_orders():
-            if order.domu is not None and not self._lanes.busy(order.domu):
+            if order.verb is not Verb.CANCEL and order.domu is not None and not self._lanes.busy(order.domu):
                 self.take(order)
 
     def attend(self, domu: UUID, what: Callable[[Job], None], key: str) -> None:
@@ -82,19 +85,39 @@ class Engine:
         """End what waits and abort what runs for the domU of `order`, which takes its place."""
         with self._lock:
             for other in self._context.journal.open_orders(order.domu):
-                if other.operation != order.operation and other.verb is not Verb.CANCEL:
+                # A deletion that has begun to wipe goes on: what it leaves is good for nothing.
+                if other.operation != order.operation and other.verb not in (Verb.CANCEL, Verb.DELETE):
                     self._end(other, Outcome.SUPERSEDED)
             job = self._jobs.get(order.domu) if order.domu else None
             if job is not None and job.order is None:
                 job.stop(Outcome.SUPERSEDED)
 
-    def cancel(self, operation: UUID) -> Outcome | None:
-        """End an operation if it waits, abort it if it runs. Gives its state before; None: not known."""
+    def _cancel(self, order: OrderRow) -> None:
+        """End another operation: one that waits at once, one that runs as soon as it can be left.
+
+        One that is not known here is remembered, so that it is not done when it comes.
+        """
+        context, target = self._context, target_of(order.body)
         with self._lock:
-            order = self._context.journal.order(operation)
-            if order is not None and not order.final:
-                self._end(order, Outcome.CANCELLED)
-            return order.state if order else None
+            other = context.journal.order(target)
+            if other is not None and not other.final:
+                self._end(other, Outcome.CANCELLED)
+        with context.journal.transaction():
+            if other is None:
+                never = Order(
+                    target, context.config.dom0, order.domu, Verb.CANCEL, Generation(0, 0), order.not_after
+                )
+                context.journal.accept(never, Outcome.CANCELLED, context.clock.now_ms())
+                report_order(context, target)
+            now = context.journal.order(target)
+            assert now is not None
+            context.journal.move_order(
+                order.operation,
+                Outcome.DONE,
+                remains=now.remains,
+                result={"operation": str(target), "outcome": now.state.value},
+            )
+            report_order(context, order.operation)
 
     def _end(self, order: OrderRow, outcome: Outcome) -> None:
         job = self._jobs.get(order.domu) if order.domu else None
@@ -195,6 +218,14 @@ class Engine:
             )
         else:
             job.finish(Outcome.DONE, result=result)
+
+
+def target_of(body: Mapping[str, Any]) -> UUID:
+    """The operation that a cancel order names. Raises ValueError."""
+    try:
+        return UUID(body["operation"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError("The order to cancel names no operation.") from error
 
 
 def _os_error(error: OSError) -> dict[str, str]:

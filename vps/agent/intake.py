@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from vps.agent.context import Context, report_order
-from vps.agent.engine import Engine
+from vps.agent.engine import Engine, target_of
 from vps.xen.description import Description, DescriptionRefused
 from vps.xen.messages import (
     SCHEMA,
@@ -24,6 +24,13 @@ from vps.xen.messages import (
 logger = logging.getLogger(__name__)
 
 
+_PATIENCE = 5.0  # seconds; the order came from Redis, so its time is about to be heard
+
+
+class NotYet(Exception):
+    """The order cannot be judged at this moment; it waits in the queue."""
+
+
 class Intake:
     """Takes envelopes. When `accept` returns, the order may be acknowledged."""
 
@@ -33,8 +40,10 @@ class Intake:
         self._refused = 0
 
     def accept(self, envelope: object) -> None:
-        """Write an order down, or refuse it. Raises sqlite3.Error when nothing can be written."""
+        """Write an order down, or refuse it. Raises sqlite3.Error when nothing can be written, and NotYet."""
         context = self._context
+        if not context.clock.known.wait(_PATIENCE):
+            raise NotYet("The time of Redis is not known yet, and with it whether the order comes too late.")
         try:
             value = self._keys.open(envelope)  # type: ignore[arg-type]
             if value.get("dom0") != str(context.config.dom0):
@@ -63,6 +72,8 @@ class Intake:
             description = self._description(order)
         except _Refused as error:
             refusal = {"code": error.code, "text": str(error), "output": ""}
+        except ValueError as error:
+            refusal = {"code": "form", "text": str(error), "output": ""}
         self._write(order, description, refusal)
 
     def _write(self, order: Order, description: Description | None, refusal: dict[str, str] | None) -> None:
@@ -82,12 +93,8 @@ class Intake:
                 return
             if description is not None:
                 context.journal.describe(description, order.generation)
-            if order.verb is not Verb.CANCEL or refusal:
-                report_order(context, order.operation)
+            report_order(context, order.operation)
         if refusal:
-            return
-        if order.verb is Verb.CANCEL:
-            self._cancel(order)
             return
         row = context.journal.order(order.operation)
         assert row is not None
@@ -101,7 +108,7 @@ class Intake:
         if order.not_after < context.clock.now_ms():
             raise _Refused("expired", "The order reached the dom0 too late; order it again.")
         if order.verb is Verb.CANCEL:
-            _operation(order)
+            target_of(order.body)
             return None
         if order.domu is None:
             raise _Refused("form", "The order names no server.")
@@ -123,26 +130,6 @@ class Intake:
         if row.deleted and order.verb is not Verb.DELETE:
             raise _Refused("deleted", "The server was deleted on this dom0, and its disks are gone.")
         return description
-
-    def _cancel(self, order: Order) -> None:
-        """End another operation. One that is not known here is remembered, so that it is not done when it comes."""
-        context = self._context
-        target = _operation(order)
-        before = self._engine.cancel(target)
-        if before is None:
-            never = Order(target, order.dom0, order.domu, Verb.CANCEL, Generation(0, 0), order.not_after)
-            with context.journal.transaction():
-                if context.journal.accept(never, Outcome.CANCELLED, context.clock.now_ms()):
-                    report_order(context, target)
-        with context.journal.transaction():
-            row = context.journal.order(target)
-            context.journal.move_order(
-                order.operation,
-                Outcome.DONE,
-                remains=row.remains if row else "",
-                result={"operation": str(target), "outcome": row.state.value if row else ""},
-            )
-            report_order(context, order.operation)
 
     def _refuse_unread(self, value: Mapping[str, Any], why: str) -> None:
         """Answer an order that is signed and cannot be read, for example of a newer schema."""
@@ -176,10 +163,3 @@ class _Refused(Exception):
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
         self.code = code
-
-
-def _operation(order: Order) -> UUID:
-    try:
-        return UUID(order.body["operation"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _Refused("form", "The order to cancel names no operation.") from error

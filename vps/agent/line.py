@@ -26,13 +26,19 @@ Hear = Callable[[Note], None]
 
 
 class Line:
-    """One connection and one thread. `hear` has what to do for each kind of note; `restored` is called when
-    Redis answers again after it did not."""
+    """One connection and one thread. `hear` has what to do for each kind of note; `timed` is called when the time
+    was heard, `restored` when Redis answers again after it did not."""
 
     def __init__(
-        self, config: Config, clock: Clock, hear: dict[NoteKind, Hear], restored: Callable[[], None]
+        self,
+        config: Config,
+        clock: Clock,
+        hear: dict[NoteKind, Hear],
+        timed: Callable[[], None],
+        restored: Callable[[], None],
     ) -> None:
         self._config, self._clock, self._hear, self._restored = config, clock, hear, restored
+        self._timed = timed
         self._key = Channels(config.dom0).line
         self._keys = TrustedKeys(config.trusted_keys)
         self._stopping = threading.Event()
@@ -67,6 +73,7 @@ class Line:
     def _turn(self, client: redis.Redis) -> None:
         if self._timed_at is None or time.monotonic() - self._timed_at >= _TIME_EVERY:
             hear_time(client, self._clock)
+            self._timed()
             self._timed_at = time.monotonic()
         got: Any = client.brpop([self._key], timeout=_BLOCK)
         if got:

@@ -86,6 +86,7 @@ class Channel(virtual.Channel):
         except redis.RedisError:
             # The answer may be lost and the order moved: this channel must not take another one.
             self._broken = True
+            self._stopping.wait(_PAUSE)
             raise
         if raw is None:
             raise Empty
