@@ -16,8 +16,6 @@ for _name in ("BERTH_SECRET_KEY_FILE", "BERTH_SIGNING_KEY_FILE", "BERTH_BASE_URL
 
 from vps.settings import *  # noqa: E402, F403  the environment must be set first
 
-# A file, as in the product: in memory, threads get SQLITE_LOCKED at once instead of waiting for each other.
-DATABASES["default"]["TEST"] = {"NAME": f"{_folder}/test.sqlite3"}  # noqa: F405
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 STORAGES["staticfiles"] = {  # noqa: F405
