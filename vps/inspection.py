@@ -29,7 +29,7 @@ runpy.run_module("vps.xen.inspect", run_name="__main__")
 CODE_AS_ROOT = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
-import bz2, ctypes, gzip, importlib, lzma, os, pkgutil, zlib
+import bz2, ctypes, gzip, hashlib, importlib, json, linecache, lzma, mmap, os, pathlib, pkgutil, traceback, zlib
 import lz4.block, lz4.frame, lzallright, zstandard
 import vps.xen.inspect as package
 for module in pkgutil.iter_modules(package.__path__):
@@ -112,7 +112,8 @@ def _run(source: int, plain: int) -> dict[str, Any]:
     try:
         report = json.loads(done.stdout)
     except ValueError as error:
-        raise InspectionFailed("Inspection printed something that is no report.") from error
+        words = done.stderr.decode("utf-8", "replace").strip()[-500:]
+        raise InspectionFailed(f"Inspection printed no report: {words}") from error
     if not isinstance(report, dict) or report.get("verdict") not in ("ok", "refused"):
         raise InspectionFailed("Inspection gave a report without a verdict.")
     return report

@@ -6,6 +6,7 @@ A task may be lost or come twice: the row's state says what is to be done, and t
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from uuid import UUID
 from celery import Task
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from kombu.exceptions import OperationalError
 
@@ -25,6 +27,7 @@ from vps.storage import keep_file, sum_of
 from vps.uploads import staging
 
 log = logging.getLogger(__name__)
+TRY_FOR = timedelta(minutes=15)  # the sweep rings again each minute
 
 
 class Inspection(Task):  # type: ignore[misc]
@@ -67,7 +70,10 @@ def inspect_version(version_id: str) -> None:
         found = inspect_file(source, Path(settings.BERTH_STAGING_DIR))
     except InspectionFailed as error:
         log.error("inspecting %s: %s", version, error)
-        raise
+        if timezone.now() - version.created_at < TRY_FOR:
+            raise
+        _refuse(version, upload, _("It could not be inspected, by a fault of ours; upload it again later."))
+        return
     original = keep_file(source, sha256)
     plain = keep_file(found.plain) if found.plain else None
     with transaction.atomic():

@@ -59,7 +59,7 @@ def main() -> int:
                         for login in (started.login("operator"), started.login("owner"))
                     )
                     go(started.web, started.gateway, operator, owner, "")
-    except (NotAsExpected, debian_kernels.Unavailable) as error:
+    except (NotAsExpected, debian_kernels.CannotFetch) as error:
         print(f"Not as it should be: {error}", file=sys.stderr)
         return 1
     print(f"{time.monotonic() - BEGAN:5.1f} s in all; everything was as it should be.")
@@ -70,7 +70,7 @@ def go(url: str, gateway: str, operator_login: str, owner_login: str, dom0: str)
     """The whole way. Raises NotAsExpected."""
     name = f"demo-{secrets.token_hex(3)}"
     with step("fetch three kernels that Debian ships") as more:
-        kernels = debian_kernels.fetch(["linux-amd64", "linux-cloud-amd64", "xen-hypervisor"])
+        kernels = debian_kernels.fetch(["linux-amd64", "linux-cloud", "xen"])
         more.append(", ".join(path.name for path in kernels.values()))
     with (
         contextlib.closing(Browser(url, gateway)) as operator,
@@ -96,11 +96,11 @@ def go(url: str, gateway: str, operator_login: str, owner_login: str, dom0: str)
 def boot_all(owner: Browser, server: str, kernels: dict[str, Path]) -> None:
     """The three kernels: two that boot, one that must be refused."""
     with step("upload the Xen hypervisor, which must be refused") as more:
-        page = way.upload(owner, kernels["xen-hypervisor"], "demo-xen")
+        page = way.upload(owner, kernels["xen"], "demo-xen")
         if page.state != "cannot boot":
             raise NotAsExpected(f"the hypervisor was taken: {page.text[:400]}")
         more.append(sentence(page.html))
-    for number, key in enumerate(("linux-amd64", "linux-cloud-amd64"), start=1):
+    for number, key in enumerate(("linux-amd64", "linux-cloud"), start=1):
         path = kernels[key]
         with step(f"upload {path.name}, broken off half-way and gone on with") as more:
             page = way.upload(owner, path, f"demo-{key}", stop_at=path.stat().st_size // 2)

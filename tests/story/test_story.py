@@ -137,7 +137,7 @@ def test_from_asking_to_typing(browser: Browser, running_product: Product, tmp_p
     screen = customer.locator(".xterm-rows")
     expect(screen).to_contain_text(re.compile(r"/ #"), timeout=SLOW)
     customer.locator(".xterm-helper-textarea").focus()
-    customer.keyboard.type("echo the-$(answer)-is-42; uname -a\n".replace("$(answer)", "answer"))
+    customer.keyboard.type("uname -a\n")
     expect(screen).to_contain_text(re.compile(rf"Linux {name} "), timeout=SLOW)
     customer.keyboard.type("poweroff\n")
     customer.goto(server)

@@ -188,6 +188,38 @@ def test_a_kernel_is_inspected_and_stored(tenant: Tenant, person: User, staging:
     assert used_by(version.subject) == {}
 
 
+def test_the_plain_elf_is_made_for_what_grub_cannot_read(tenant: Tenant, person: User) -> None:
+    from tests.kernels import linux_bzimage
+
+    version = _inspected(tenant, person, linux_bzimage(compression="lz4"))
+    assert (version.state, version.path("pvgrub")) == ("ok", "ok")
+    assert version.plain is not None
+    assert version.blob_for("pvgrub") == version.plain
+    assert version.report["plain"]["sha256"] == version.plain.sha256
+
+
+def test_a_fault_of_ours_is_tried_again_and_then_told(
+    tenant: Tenant, person: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datetime import timedelta
+
+    from vps.inspection import InspectionFailed
+
+    def broken(*args: object) -> None:
+        raise InspectionFailed("no memory")
+
+    monkeypatch.setattr(tasks, "inspect_file", broken)
+    with pytest.raises(InspectionFailed):
+        _inspected(tenant, person, b"anything")
+    version = KernelVersion.objects.get()
+    assert version.state == "inspecting"
+    KernelVersion.objects.update(created_at=version.created_at - timedelta(minutes=16))
+    tasks.inspect_version(str(version.pk))
+    version.refresh_from_db()
+    assert (version.state, "fault of ours" in version.reason) == ("refused", True)
+    assert sums(tenant)["kernel_bytes"]["used"] == 0
+
+
 def test_the_same_bytes_are_kept_once(tenant: Tenant, person: User) -> None:
     from tests.kernels import netbsd
 

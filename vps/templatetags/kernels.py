@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from django import template
-from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts.models.quota import size_text
 from vps.models import KernelVersion
 
 register = template.Library()
@@ -58,5 +58,5 @@ def _value(key: str, value: object) -> str:
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     if key in _SIZES and isinstance(value, int):
-        return str(filesizeformat(value))
+        return size_text(value)
     return str(value)
