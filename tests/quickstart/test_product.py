@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from tests.kernels import linux_elf
 from tests.product import Login, Product, end, product
+from tests.story import way
+from tests.story.browser import Browser
 from vps import leftovers
 
 
@@ -77,23 +83,60 @@ def test_what_is_killed_comes_back(running_product: Product) -> None:
     assert httpx.get(f"{running_product.web}/healthz").status_code == 200
 
 
+def running_server(product: Product, folder: Path) -> str:
+    """A server that runs, by the way that people go; gives the path of its page."""
+    with (
+        closing(Browser(product.web, product.gateway)) as operator,
+        closing(Browser(product.web, product.gateway)) as owner,
+    ):
+        for browser, role in ((operator, "operator"), (owner, "owner")):
+            browser.log_in(product.login(role).email, product.login(role).password)
+        way.approve(operator, way.ask(owner, "kept", memory=64, disk=8))
+        server = way.server_of(owner, "kept")
+        owner.wait_state(server, "stopped")
+        kernel = folder / "kernel.elf"
+        kernel.write_bytes(linux_elf())
+        page = way.upload(owner, kernel, "kept")
+        assert page.state == "can boot", page.text
+        way.choose(owner, server, page.address, "console=hvc0 root=/dev/xvda1 ro")
+        owner.wait_state(server, "stopped")
+        way.press(owner, server, "start")
+        owner.wait_state(server, "running")
+        return urlsplit(server).path
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_second_run_keeps_everything(tmp_path: Path) -> None:
+def test_a_second_run_keeps_everything_and_starts_what_ran(tmp_path: Path) -> None:
     data = tmp_path / "berth"
     with product(data) as first:
         logins = first.logins
         assert [login.role for login in logins] == ["operator", "owner"]
         config = (data / "dom0" / "sim" / "agent.toml").read_text()
+        server = running_server(first, tmp_path)
         first.process.send_signal(signal.SIGINT)
         assert first.process.wait(30) == 0
         assert leftovers.find(str(data)) == []
     with product(data) as second:
         assert second.logins == ()
-        assert logged_in(second.web, logins[1])
         assert "Bringing the database up to date" not in second.printed.read_text()
         assert "make password NAME=" in second.printed.read_text()
         for line in (data / "dom0" / "sim" / "agent.toml").read_text().splitlines():
             assert line in config.splitlines() or line.startswith(("web = ", "redis = "))
+        with closing(Browser(second.web, second.gateway)) as owner:
+            owner.log_in(logins[1].email, logins[1].password)
+            owner.wait_state(server, "running")
+            give_up = time.monotonic() + 60
+            while boots(data) != ["start", "autostart"]:  # not a crash: the dom0 was off
+                assert time.monotonic() < give_up, boots(data)
+                time.sleep(0.1)
+            owner.wait_state(server, "running")
         end(second.process)
     assert leftovers.find(str(data)) == []
+
+
+def boots(data: Path) -> list[str]:
+    """Why each domain was built, in order, as the agent reported it."""
+    with closing(sqlite3.connect(data / "berth.sqlite3")) as rows:
+        found = rows.execute("SELECT after FROM vps_event WHERE kind = 'domu.booted' ORDER BY id").fetchall()
+    return [json.loads(after)["why"] for (after,) in found]
