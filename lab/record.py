@@ -97,8 +97,8 @@ def record(machine: Machine, folder: Path) -> None:
 _README = """# What the real xl says
 
 Recorded by `python -m lab record` from Xen {version} as Debian ships it, in the lab (docs/lab.md). For each case
-`index.json` has the command, the exit code, the files with standard output and standard error, and the seconds it took under
-emulation. Nothing was edited.
+`index.json` has the command, the exit code, the files with standard output and standard error, and the seconds it
+took under emulation. Nothing was edited.
 """
 
 
@@ -413,7 +413,7 @@ def _deaf(recorder: Recorder) -> None:
     path = put_config(ssh, "beta", kernel=f'"{PLACE}/loader.bin"', ramdisk="", extra="", disk="")
     ssh.run(["xl", "create", path])
     console = Console(ssh, "beta")
-    console.wait(b"grub>")
+    console.wait(b"Press Enter")
     run("list-polling", ["xl", "list"], note="a loader at its prompt")
     run("shutdown-deaf", ["xl", "shutdown", "beta"], timeout=120)
     run("shutdown-wait-deaf", ["xl", "shutdown", "-w", "beta"], timeout=120)
