@@ -28,7 +28,8 @@ def step(text: str) -> Iterator[list[str]]:
     """Print a line for a step with its seconds; what is put into the list is printed behind it."""
     began = time.monotonic()
     more: list[str] = []
-    print(f"  ... {text}", end="\r", flush=True)
+    if sys.stdout.isatty():
+        print(f"  ... {text}", end="\r", flush=True)
     try:
         yield more
     except BaseException:
