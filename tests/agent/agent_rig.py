@@ -181,6 +181,11 @@ class Rig:
         order = self.web.order(verb, description.id, **values)
         return self.web.give(order)
 
+    def cancel_as_the_web(self, operation: UUID, domu: UUID) -> None:
+        """Cancel under the operation's own id (vps/dispatch.py)."""
+        body = {"operation": str(operation)}
+        self.web.give(self.web.order(Verb.CANCEL, domu, operation=operation, body=body))
+
     def cancel(self, operation: UUID, domu: UUID) -> Order:
         return self.web.give(self.web.order(Verb.CANCEL, domu, body={"operation": str(operation)}))
 

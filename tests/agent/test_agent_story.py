@@ -38,4 +38,8 @@ def test_prepare_start_destroy(rig: Rig) -> None:
     outcomes = [report.body["outcome"] for report in rig.read() if report.kind is ReportKind.OPERATION]
     assert outcomes[0] == Outcome.ACCEPTED
     assert rig.stop() < 3
+    # One id leads from a click to xl's exit.
+    (create,) = [line for line in rig.log.read_text().splitlines() if "xl create" in line]
+    assert "exit status 0" in create
+    assert "request=request-2" in create
     assert rig.redis_server.client().execute_command("ACL", "LOG") == []

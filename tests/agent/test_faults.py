@@ -140,6 +140,22 @@ def test_xl_prints_rubbish_hangs_or_has_no_xen(rig: Rig) -> None:
     assert rig.running(domu)
 
 
+def test_a_hanging_xl_is_told(rig: Rig) -> None:
+    rig.start()
+    domu = rig.domu()
+    rig.done(Verb.START, domu)
+    until(lambda: rig.inventory()["xen"])
+    rig.sim.set(faults={"hang": 40})
+    inventory = until(lambda: (i := rig.inventory()) and i["error"] and i, "the hang is told", 40)
+    assert inventory["xen"] is None
+    assert "does not answer" in inventory["error"] or "did not end" in inventory["error"]
+    assert rig.stop() < 3, "the agent ends though xl hangs"
+    rig.sim.set(faults={})
+    rig.start()
+    until(lambda: rig.inventory()["xen"], "a picture again")
+    assert rig.bodies(ReportKind.ENDED, domu.id) == []
+
+
 def test_sigterm_touches_no_domain(rig: Rig) -> None:
     rig.start()
     domu = rig.domu()

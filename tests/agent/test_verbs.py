@@ -137,6 +137,25 @@ def test_cancel(started: Rig) -> None:
     assert rig.ended(rig.cancel(done.operation, domu.id))["result"]["outcome"] == "done"
 
 
+def test_cancel_under_the_operations_own_id(started: Rig) -> None:
+    rig, domu = started, started.domu()
+    rig.done(Verb.START, domu)
+    until(lambda: "# " in rig.record(domu))
+    rig.type(domu, "hang\n")
+    until(lambda: rig.sim.flags("web1") == "r-----", "the guest hangs")
+    rig.sim.set(times={**rig.sim.settings["times"], "ack": 60.0})
+    running = rig.order(Verb.SHUTDOWN, domu)
+    until(lambda: rig.state(running) == "running")
+    rig.cancel_as_the_web(running.operation, domu.id)
+    assert rig.ended(running)["outcome"] == "cancelled"
+    rig.cancel_as_the_web(running.operation, domu.id)
+    never = rig.web.order(Verb.DESTROY, domu.id, body={"domu": domu.as_dict()}, generation=Generation(1, 90))
+    rig.cancel_as_the_web(never.operation, domu.id)
+    rig.web.give(never)
+    assert rig.ended(never)["outcome"] == "cancelled"
+    assert rig.running(domu)
+
+
 def test_refusals(started: Rig) -> None:
     rig, domu = started, started.domu()
     rig.done(Verb.PREPARE, domu, generation=Generation(1, 5))

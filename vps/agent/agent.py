@@ -104,6 +104,7 @@ class Agent:
         self._line.start()
         self._worker.start()
         self.watch.start()
+        self.inventory.start()
         self._verification.start()
         self._changed()
 
@@ -116,6 +117,7 @@ class Agent:
 
         self.engine.stop()
         self._verification.stop()
+        self.inventory.stop()
         consoles = threading.Thread(target=self.context.consoles.close, daemon=True)
         consoles.start()
         self._worker.stop(left())

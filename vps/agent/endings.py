@@ -43,8 +43,6 @@ class Watch:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._soon_until = 0.0
-        self._consoles: dict[UUID, float] = {}  # domUs whose console ended, and when
-        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="watch", daemon=True)
 
     def start(self) -> None:
@@ -60,9 +58,7 @@ class Watch:
         self._wake.set()
 
     def console_ended(self, domu: UUID, run: UUID) -> None:
-        """A console ended: most likely so did its domain."""
-        with self._lock:
-            self._consoles[domu] = time.monotonic()
+        """A console ended: most likely so did its domain, which may be there for some seconds more."""
         self._soon_until = time.monotonic() + _SOON_FOR
         self._wake.set()
 
@@ -103,15 +99,7 @@ class Watch:
             return True
         if row.phase is Phase.STARTING or row.host_rebooted:
             return True
-        if domain is None:
-            return due(row)
-        with self._lock:
-            ended = self._consoles.get(row.id)
-            if ended is not None and time.monotonic() - ended > _SOON_FOR:
-                # The console ended and the domain did not: it gets a new one.
-                del self._consoles[row.id]
-                return True
-        return row.run is None
+        return due(row) if domain is None else row.run is None
 
 
 def due(row: DomuRow) -> bool:

@@ -64,7 +64,7 @@ class Engine:
     def take(self, order: OrderRow) -> None:
         """Put an order into its domU's lane; one that waits there already is not put again. Cancel at once."""
         if order.verb is Verb.CANCEL:
-            self._cancel(order)
+            self._do_cancel(order)
         elif order.domu is not None:
             self._lanes.submit(order.domu, lambda: self._run_order(order.operation), str(order.operation))
 
@@ -92,32 +92,43 @@ class Engine:
             if job is not None and job.order is None:
                 job.stop(Outcome.SUPERSEDED)
 
-    def _cancel(self, order: OrderRow) -> None:
+    def cancel(self, target: UUID, order: Order | OrderRow) -> OrderRow:
         """End another operation: one that waits at once, one that runs as soon as it can be left.
 
-        One that is not known here is remembered, so that it is not done when it comes.
+        One that is not known here is remembered, so that it is not done when it comes. Gives it as it stands.
         """
-        context, target = self._context, target_of(order.body)
+        context = self._context
         with self._lock:
             other = context.journal.order(target)
             if other is not None and not other.final:
                 self._end(other, Outcome.CANCELLED)
-        with context.journal.transaction():
-            if other is None:
+            elif other is not None:
+                report_order(context, target)
+            else:
                 never = Order(
                     target, context.config.dom0, order.domu, Verb.CANCEL, Generation(0, 0), order.not_after
                 )
-                context.journal.accept(never, Outcome.CANCELLED, context.clock.now_ms())
-                report_order(context, target)
-            now = context.journal.order(target)
-            assert now is not None
-            context.journal.move_order(
+                with context.journal.transaction():
+                    context.journal.accept(never, Outcome.CANCELLED, context.clock.now_ms())
+                    report_order(context, target)
+        logger.info("operation %s is cancelled", target)
+        now = context.journal.order(target)
+        assert now is not None
+        return now
+
+    def _do_cancel(self, order: OrderRow) -> None:
+        """A cancel order with an id of its own."""
+        target = target_of(order.body)
+        now = self.cancel(target, order)
+        journal = self._context.journal
+        with journal.transaction():
+            journal.move_order(
                 order.operation,
                 Outcome.DONE,
                 remains=now.remains,
                 result={"operation": str(target), "outcome": now.state.value},
             )
-            report_order(context, order.operation)
+            report_order(self._context, order.operation)
 
     def _end(self, order: OrderRow, outcome: Outcome) -> None:
         job = self._jobs.get(order.domu) if order.domu else None

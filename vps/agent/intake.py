@@ -62,6 +62,11 @@ class Intake:
             logger.warning("an order was refused: %s", error)
             self._refuse_unread(value, str(error))
             return
+        if order.verb is Verb.CANCEL and order.body.get("operation") == str(order.operation):
+            # The web cancels under the operation's own id: there is no operation of cancelling.
+            if order.not_after >= context.clock.now_ms():
+                self._engine.cancel(order.operation, order)
+            return
         if context.journal.order(order.operation) is not None:
             logger.info("operation %s is known; its state is told again", order.operation)
             report_order(context, order.operation)

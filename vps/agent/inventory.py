@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from pathlib import Path
@@ -17,7 +18,10 @@ from vps.agent.version import agent_version
 from vps.xen.messages import SCHEMA, Verb
 from vps.xen.xlparse import DomainRow, HostInfo
 
-EVERY = 10.0  # seconds
+logger = logging.getLogger(__name__)
+
+EVERY = 8.0  # seconds; a look comes every 5 s at the latest, so that no 14 s pass
+_SILENT = 15.0  # seconds without a look, after which it is told that xl does not answer
 _MIB = 1024 * 1024
 _SKEW = 5000  # ms; more is an alarm
 _LEAST_DISK = 1024  # MiB of the pool; less is an alarm
@@ -33,10 +37,31 @@ class Inventory:
         self._started = context.clock.now_ms()
         self._asked = threading.Event()
         self._told_at = 0.0
+        self._looked_at = 0.0
         self._info_at = 0.0
         self._told: Any = None
         self._info: HostInfo | None = None
         self._info_error = ""
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Begin to tell also when no look comes to an end, for xl hangs."""
+        self._looked_at = time.monotonic()
+        threading.Thread(target=self._work, name="inventory", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _work(self) -> None:
+        while not self._stopping.wait(2.0):
+            if time.monotonic() - self._looked_at <= _SILENT:
+                continue
+            try:
+                with self._lock:
+                    self._take(None, "xl does not answer; see what it waits for on the dom0.")
+            except Exception:
+                logger.exception("an inventory could not be made")
 
     def ask(self) -> None:
         """Tell at the next look, changed or not."""
@@ -44,6 +69,11 @@ class Inventory:
 
     def seen(self, domains: tuple[DomainRow, ...] | None, error: str) -> None:
         """Tell what was seen, when it changed, when it was asked for, or when it is time."""
+        with self._lock:
+            self._looked_at = time.monotonic()
+            self._take(domains, error)
+
+    def _take(self, domains: tuple[DomainRow, ...] | None, error: str) -> None:
         asked = self._asked.is_set()
         self._asked.clear()
         now = time.monotonic()
