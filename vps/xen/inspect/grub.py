@@ -122,8 +122,11 @@ def _said(elf: Elf, info: _Info) -> Refusal | None:
     for section in elf.sections:
         if section.kind == SHT_NOTE:
             refusal = _note_area(elf, info, section.offset, section.size)
-            if refusal or info.noted:
+            if refusal:
                 return refusal
+    if info.noted:
+        return None
+    for section in elf.sections:
         if names_at + section.name > elf.size:
             return _short(names_at + section.name, elf.size)
         name = bytes(elf.view[names_at + section.name : names_at + section.name + 12])
@@ -158,8 +161,8 @@ def _note_area(elf: Elf, info: _Info, start: int, size: int) -> Refusal | None:
         at = desc_at + ((descsz + 3) & ~3)
         owner = bytes(elf.view[name_at : name_at + (3 if namesz == 3 else 4)])
         if namesz >= 3 and owner == (b"Xen" if namesz == 3 else b"Xen\0"):
-            if desc_at + descsz > end:
-                # GRUB does not check that either.
+            if desc_at > end:
+                # GRUB does not check that. (It does not mind a description that ends late: its own PAE_MODE does.)
                 return Refusal(
                     Code.NOTES, "A Xen note of the kernel is longer than its notes: upload the file again."
                 )

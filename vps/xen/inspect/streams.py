@@ -228,8 +228,8 @@ def _lz4(data: memoryview, room: int) -> Iterator[bytes | End]:
 
 
 def _lz4_block(library: object, block: bytes, room: int) -> bytes:
-    # A block of the legacy frame makes 8 MiB at most, but nobody checks: ask for as much only when that failed.
-    for size in (min(room, LZ4_BLOCK), room):
+    # A block of the legacy frame makes 8 MiB at most, but nobody checks: ask for more only when that failed.
+    for size in (min(room, LZ4_BLOCK), min(room, 8 * LZ4_BLOCK)):
         try:
             return bytes(library.decompress(block, uncompressed_size=size))  # type: ignore[attr-defined]
         except (library.LZ4BlockError, ValueError, OverflowError):  # type: ignore[attr-defined]
