@@ -61,6 +61,7 @@
     paste: () => openPaste(),
     pasted: (text) => pasted(text),
     found: (result) => found(result),
+    ignored: () => notTyping(),
   });
 
   const link = new Link(settings, csrf, {
@@ -75,16 +76,17 @@
       screen.live = false;
       screen.typing(false);
     },
-    waiting: (pause) => lost(pause),
+    waiting: (pause, unreachable) => lost(pause, unreachable),
     failed: (why) => failed(why),
   });
 
-  function lost(pause) {
+  function lost(pause, unreachable) {
     clearInterval(countdown);
     const until = Date.now() + pause;
     const show = () => {
       const left = Math.ceil((until - Date.now()) / 1000);
-      say("lost", left > 1 ? words("lost", { n: left }) : words("lost_now"), words("now"), () => link.now());
+      const text = left > 1 ? words(unreachable ? "unreachable" : "lost", { n: left }) : words("lost_now");
+      say("lost", text, words("now"), () => link.now());
     };
     show();
     countdown = setInterval(show, 1000);
@@ -155,7 +157,6 @@
     if (!template || now.dataset.state === name) return;
     now.dataset.state = name;
     now.replaceChildren(template.content.cloneNode(true));
-    if (name === "running" && ended && link.isOpen && noted === "asked") unsay("asked");
   }
 
   function showPeople(people) {
@@ -296,10 +297,16 @@
     const bytes = new TextEncoder().encode(text).length;
     return bytes > PASTE_LIMIT ? words("paste_long", { n: Math.ceil(bytes / 1024) }) : "";
   }
+  let forgetting = 0;
+  function notTyping() {
+    if (noted && noted !== "watching") return;
+    say("watching", words(mayType ? "not_typing" : "watch_only"));
+    clearTimeout(forgetting);
+    forgetting = setTimeout(() => unsay("watching"), 4000);
+  }
   function pasted(text) {
     if (mode !== "typing") {
-      say("watching", words(mayType ? "not_typing" : "watch_only"));
-      setTimeout(() => unsay("watching"), 4000);
+      notTyping();
     } else if (text && !/[\r\n]/.test(text) && !tooLong(text)) {
       screen.paste(text);
     } else if (text) {

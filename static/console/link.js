@@ -25,6 +25,7 @@
       this.drawn = 0;
       this.told = 0;
       this.badTickets = 0;
+      this.unopened = 0; // sockets in a row that never opened
       window.addEventListener("online", () => this.now());
       document.addEventListener("visibilitychange", () => {
         if (!document.hidden && this.timer) this.now();
@@ -75,7 +76,9 @@
       this.socket = socket;
       this.why = "";
       this.got = this.drawn = this.told = 0;
+      this.unopened += 1;
       socket.addEventListener("open", () => {
+        this.unopened = 0;
         const first = { ticket };
         if (this.run) Object.assign(first, { run: this.run, offset: this.offset });
         socket.send(JSON.stringify(first));
@@ -124,7 +127,7 @@
       this.tries += 1;
       const pause = soon && this.tries === 1 ? 300 * Math.random() : longest * (0.7 + 0.3 * Math.random());
       this.timer = setTimeout(() => this.now(), pause);
-      this.hears.waiting(pause);
+      this.hears.waiting(pause, this.unopened > 2);
     }
 
     // Bytes have been drawn; the gateway sends on when it knows.

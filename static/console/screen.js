@@ -29,7 +29,7 @@
     104, 105, 110, 111, 112, 117, 119, 133, 633, 777, 1337];
 
   class Screen {
-    // `hears` has keys(bytes), drew(count), link(address), leave(), search(), paste(), found(result).
+    // `hears` has keys(bytes), drew(count), link(address), leave(), search(), paste(), found(result), ignored().
     constructor(element, hears) {
       this.element = element;
       this.hears = hears;
@@ -110,6 +110,8 @@
         if (event.code === "KeyV") return this.done(event, this.hears.paste);
         if (event.code === "KeyC") return this.done(event, () => this.copy());
       }
+      const printed = event.key.length === 1 || event.key === "Enter";
+      if (this.terminal.options.disableStdin && printed && !event.ctrlKey && !event.metaKey) this.hears.ignored();
       return true;
     }
 

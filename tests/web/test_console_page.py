@@ -160,6 +160,9 @@ def test_who_may_only_watch(room: Room, guest: Any) -> None:
     desk = room.open("Vic")
     assert desk.page.is_disabled("#mode [data-mode=typing]")
     assert desk.page.is_disabled("#paste-open")
+    desk.type("x")
+    assert desk.note() == "You may watch this console, not type on it."
+    until(lambda: desk.note() == "")
     desk.paste("text")
     assert desk.note() == "You may watch this console, not type on it."
 
@@ -359,6 +362,12 @@ def test_gateway_that_is_started_again(room: Room, guest: Any) -> None:
         desk.type("k")
         assert guest.hear(1) == b"k"
         room.contexts.pop().close()
+
+
+def test_gateway_that_cannot_be_reached(room: Room) -> None:
+    room.pages.gateway = "ws://127.0.0.1:1/ws/console"
+    desk = room.open(wait=False)
+    until(lambda: "cannot be reached" in desk.note(), 20)
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,21 @@ def test_origin(origin: str, host: str, ours: bool) -> None:
     assert DjangoRights().origin_is_ours(origin, host) is ours
 
 
+@pytest.mark.parametrize(
+    ("origin", "ours"),
+    [
+        ("http://127.0.0.1:8000", True),
+        ("http://localhost:1", True),
+        ("http://evil.test", False),
+        ("null", False),
+    ],
+)
+def test_origin_of_the_quick_start(settings: object, origin: str, ours: bool) -> None:
+    settings.BERTH_QUICKSTART = True  # type: ignore[attr-defined]
+    settings.ALLOWED_HOSTS = ["localhost", "127.0.0.1"]  # type: ignore[attr-defined]
+    assert DjangoRights().origin_is_ours(origin, "localhost:8001") is ours
+
+
 def test_session_without_a_person(domu: Domu, redis_server: RedisServer) -> None:
     client = Client()
     client.session.save()

@@ -231,12 +231,15 @@ class Feed:
         return False
 
     def _send_live(self, line: _Line, record: Record) -> None:
-        if record.end - line.position > LAG:
-            line.position = record.end - LEFT_AFTER_JUMP
-        offset, data = record.read(line.position, CHUNK)
+        start = line.position
+        behind = record.end - start > LAG
+        offset, data = record.read(record.end - LEFT_AFTER_JUMP if behind else start, CHUNK)
         if data:
             self._send({**_entry("live", line, record, offset), "b": data})
-        line.position = offset + len(data)
+        with self._changed:
+            # Not when the last watch ended meanwhile, and another one began with the newest byte.
+            if line.record is record and line.position == start:
+                line.position = offset + len(data)
 
     def _tell(self, line: _Line, mark: _Mark) -> None:
         record = mark.next or mark.record

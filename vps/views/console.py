@@ -89,6 +89,7 @@ def words() -> dict[str, str]:
         "connecting": _("Connecting …"),
         "lost": _("The connection was lost. It is tried again in {n} s."),
         "lost_now": _("The connection was lost. Trying again …"),
+        "unreachable": _("The gateway of the consoles cannot be reached. It is tried again in {n} s."),
         "again": _("Connect again"),
         "now": _("Try now"),
         "loggedout": _("You are logged out."),
