@@ -199,8 +199,8 @@ def child(*argv: str, wait: bool = False, log: Path | None = None) -> Iterator[s
 @contextlib.contextmanager
 def product(folder: Path, watchers: int) -> Iterator[tuple[str, str, list[str], dict[str, int]]]:
     """Redis, database, gateway, agent; gives address, origin, tickets and process ids."""
-    from vps import ports
-    from vps import redis_server as embedded
+    from vps.quickstart import ports
+    from vps.quickstart import redis_server as embedded
 
     port, password = ports.free_port(), secrets.token_urlsafe(16)
     program = embedded.choose(

@@ -15,8 +15,8 @@ import pytest
 import redis
 
 from tests.product import Product, product
-from vps import ports
-from vps import redis_server as embedded
+from vps.quickstart import ports
+from vps.quickstart import redis_server as embedded
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NO_CHROMIUM = "browser tests are left out: there is no Chromium here (Debian: apt-get install chromium)"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vps import ports
+from vps.quickstart import ports
 
 
 def test_a_free_port_is_taken_and_listens() -> None:

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from tests.conftest import RedisServer
-from vps import redis_server as embedded
+from vps.quickstart import redis_server as embedded
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,6 @@ def test_each_test_gets_it_empty(redis_server: RedisServer, round: int) -> None:
 
 
 def test_nobody_there_is_no_answer() -> None:
-    from vps.ports import free_port
+    from vps.quickstart.ports import free_port
 
     assert not embedded.answers(free_port(), "x" * 20, timeout=0.5)

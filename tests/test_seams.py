@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Only these four start processes (and the tests, the lab and the benchmarks, which are no part of the product).
-STARTERS = {"vps/agent/run.py", "vps/agent/pty.py", "vps/inspection.py", "vps/quickstart.py"}
+STARTERS = {"vps/agent/run.py", "vps/agent/pty.py", "vps/inspection.py", "vps/quickstart/__main__.py"}
 # The simulated dom0 stands in for xl itself: like xl it leaves processes of its own behind.
 SIMULATED = "vps/agent/sim/"
 FORKS = {"os.fork", "os.execv"}

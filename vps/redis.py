@@ -37,8 +37,9 @@ def admit(dom0: Dom0) -> None:
     connection.execute_command("ACL", "SETUSER", *channels.acl(redis_user(dom0.pk), dom0.secret_sha256))
     for key in (channels.out, channels.console):
         if connection.type(key) == b"none":
-            connection.xadd(key, {"made": "1"})
-            connection.xtrim(key, maxlen=0)
+            # The one way to an empty stream: a group makes it, and goes again.
+            connection.xgroup_create(key, "made", id="$", mkstream=True)
+            connection.xgroup_destroy(key, "made")
 
 
 def admit_missing(dom0s: Iterable[Dom0]) -> list[Dom0]:

@@ -6,8 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-from vps import quickstart, supervisor
-from vps.supervisor import Child
+from vps.quickstart import __main__ as quickstart
+from vps.quickstart import supervisor
+from vps.quickstart.supervisor import Child
 
 STAND_IN = str(Path(__file__).with_name("stand_in.py"))
 

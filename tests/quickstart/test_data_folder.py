@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from vps import data_folder, quickstart
-from vps.supervisor import how_it_ended, put_aside
+from vps.quickstart import __main__ as quickstart
+from vps.quickstart import data_folder
+from vps.quickstart.supervisor import how_it_ended, put_aside
 
 AGENT = """# The agent of the simulated dom0 sim.
 dom0 = "0198"

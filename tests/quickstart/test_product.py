@@ -18,7 +18,7 @@ from tests.kernels import linux_elf
 from tests.product import Login, Product, end, product
 from tests.story import way
 from tests.story.browser import Browser
-from vps import leftovers
+from vps.quickstart import leftovers
 
 
 def logged_in(web: str, login: Login) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from vps.ports import free_port
-from vps.readiness import Check, Waiting, main
+from vps.quickstart.ports import free_port
+from vps.quickstart.readiness import Check, Waiting, main
 
 
 class Page(http.server.BaseHTTPRequestHandler):

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from vps import leftovers, ports, redis_server
+from vps.quickstart import leftovers, ports, redis_server
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("driver.py")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import redis
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -19,12 +21,17 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """Database and Redis answer; how many dom0s were heard lately. 503 when one does not answer."""
+    """Database and Redis answer; how many dom0s were heard lately. 503 when one does not answer.
+
+    `?since=` (Unix time in seconds): only dom0s heard from then on count, whatever came before a restart.
+    """
+    since = _since(request)
     found: dict[str, object] = {"database": True, "redis": True}
     try:
         connection.ensure_connection()
         dom0s = list(Dom0.objects.all())
-        found |= {"dom0s": len(dom0s), "dom0s_heard": sum(dom0.heard_lately for dom0 in dom0s)}
+        heard = [dom0 for dom0 in dom0s if dom0.heard_lately and dom0.heard_at and dom0.heard_at >= since]
+        found |= {"dom0s": len(dom0s), "dom0s_heard": len(heard)}
     except DatabaseError:
         found["database"] = False
     try:
@@ -32,3 +39,10 @@ def readyz(request: HttpRequest) -> JsonResponse:
     except redis.RedisError:
         found["redis"] = False
     return JsonResponse(found, status=200 if found["database"] and found["redis"] else 503)
+
+
+def _since(request: HttpRequest) -> datetime:
+    try:
+        return datetime.fromtimestamp(float(request.GET.get("since", 0)), tz=UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, tz=UTC)

@@ -11,11 +11,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vps import leftovers
-from vps.readiness import Check
-from vps.supervisor import Child, Supervisor
+from vps.quickstart import leftovers
+from vps.quickstart.readiness import Check
+from vps.quickstart.supervisor import Child, Supervisor
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 SECRETS = ("django", "redis")  # files below secrets/ that are made once; signing.key is made by the web
 
 

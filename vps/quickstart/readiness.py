@@ -1,6 +1,6 @@
 """Asks over HTTP until all has answered, beside the thread that looks after the processes.
 
-`python -m vps.readiness PORT PATH` asks once, for containers: exit 0 when it said 200.
+`python -m vps.quickstart.readiness PORT PATH` asks once, for containers: exit 0 when it said 200.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Waiting(threading.Thread):
 def main(arguments: list[str]) -> int:
     """One question on the command line; the exit status is the answer."""
     if len(arguments) != 2 or not arguments[0].isdigit():
-        print("python -m vps.readiness PORT PATH", file=sys.stderr)
+        print("python -m vps.quickstart.readiness PORT PATH", file=sys.stderr)
         return 2
     return 0 if Check("it", int(arguments[0]), arguments[1], "localhost").passes() else 1
 

@@ -100,7 +100,7 @@ def configuration(*, port: int, folder: Path, maxmemory_mib: int = 256) -> str:
             "protected-mode yes",
             f'aclfile "{folder / ACL_FILE}"',
             "daemonize no",
-            "set-proc-title no",  # it would overwrite the environment, by which vps.leftovers finds it
+            "set-proc-title no",  # it would overwrite the environment, by which vps.quickstart.leftovers finds it
             f'dir "{folder}"',
             'save ""',
             "appendonly no",

@@ -20,10 +20,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vps import data_folder, leftovers, ports, redis_server
-from vps.product import ROOT, SECRETS, Start, Wishes, checks, environment, product, web_environment
-from vps.readiness import Waiting
-from vps.supervisor import Child, DoesNotStayUp, Supervisor, how_it_ended
+from vps.quickstart import data_folder, leftovers, ports, redis_server
+from vps.quickstart.children import (
+    ROOT,
+    SECRETS,
+    Start,
+    Wishes,
+    checks,
+    environment,
+    product,
+    web_environment,
+)
+from vps.quickstart.readiness import Waiting
+from vps.quickstart.supervisor import Child, DoesNotStayUp, Supervisor, how_it_ended
 
 OLDEST_PYTHON = (3, 11)
 READY_LIMIT = 120.0  # seconds until a start that does not get ready is given up
