@@ -163,6 +163,25 @@ def test_a_full_disk_leaves_no_half_plain(file: Callable[[bytes], Path], tmp_pat
     assert not out.exists()
 
 
+def test_a_descriptor_is_a_file_too(file: Callable[[bytes], Path], tmp_path: Path) -> None:
+    """So the web side calls it: both files by /dev/fd, opened by somebody else."""
+    with file(linux_bzimage("zstd")).open("rb") as source, (tmp_path / "plain").open("wb") as plain:
+        numbers = (source.fileno(), plain.fileno())
+        done = run(f"/dev/fd/{numbers[0]}", "--plain", f"/dev/fd/{numbers[1]}", pass_fds=numbers)
+        assert (
+            done.returncode == 0
+            and json.loads(done.stdout)["plain"]["size"] == (tmp_path / "plain").stat().st_size
+        )
+        done = run(
+            f"/dev/fd/{numbers[0]}",
+            "--plain",
+            f"/dev/fd/{numbers[1]}",
+            pass_fds=numbers,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+        )
+        assert done.returncode == 2 and "cannot be written" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_it_limits_itself() -> None:
     """Before it reads: asked of a process that stands where the command does."""
     ask = (

@@ -105,6 +105,7 @@ def test_numbers_as_strtoull_reads_them(text: bytes, value: int) -> None:
     assert number(text) == value
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=3000))
 def test_any_bytes_make_a_report(data: bytes) -> None:
     assert inspect(data).verdict == "refused"
@@ -128,11 +129,13 @@ HEADS += [
 ]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(HEADS), st.binary(max_size=2000))
 def test_any_bytes_behind_a_magic_make_a_report(head: bytes, data: bytes) -> None:
     assert inspect(head + data).verdict in ("ok", "refused")
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(kernels.COMPRESSIONS)), st.binary(max_size=600), st.integers(0, 2**32 - 1))
 def test_any_payload_makes_a_report(method: str, data: bytes, size: int) -> None:
     magic = kernels.compress(b"", method)[:6]
@@ -143,7 +146,7 @@ def test_any_payload_makes_a_report(method: str, data: bytes, size: int) -> None
 BASES = sorted(synthetic().values())
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_changed_bytes_of_kernels_make_a_report(data: st.DataObject) -> None:
     kernel = bytearray(data.draw(st.sampled_from(BASES)))

@@ -166,6 +166,7 @@ def look_at(descriptor: int, size: int, plain: str | None) -> Report:
 
 def write_plain(examined: Examined, path: str) -> Report:
     """Writes the gzipped ELF and says so in the report. Raises CannotRead when it cannot be written."""
+    import contextlib
     import pathlib
 
     from vps.xen.inspect.report import Plain
@@ -180,11 +181,12 @@ def write_plain(examined: Examined, path: str) -> Report:
                 file.write(piece)
                 digest.update(piece)
                 size += len(piece)
-    except OSError as error:
-        out.unlink(missing_ok=True)
-        raise CannotRead(f"{path}: cannot be written ({error.strerror})") from None
-    except (OutOfTime, MemoryError):
-        out.unlink(missing_ok=True)
+    except (OSError, OutOfTime, MemoryError) as error:
+        # OUT may also be /dev/fd/N: that cannot be removed, and whoever opened it looks at the exit code.
+        with contextlib.suppress(OSError):
+            out.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise CannotRead(f"{path}: cannot be written ({error.strerror})") from None
         raise
     return examined.with_plain(Plain(digest.hexdigest(), size))
 
