@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -57,7 +58,7 @@ def kept(name: str, inputs: object, make: Callable[[Path], None]) -> Path:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     for old in root.glob(f"{name}-*"):
-        if old != place and old.is_dir():
+        if old != place and re.fullmatch(r"[0-9a-f]{16}", old.name.removeprefix(f"{name}-")):
             shutil.rmtree(old, ignore_errors=True)
     return place
 

@@ -19,6 +19,8 @@ HOST_PACKAGES = {
     "mcopy": "mtools",
     "mkfs.fat": "dosfstools",
     "makefs": "makefs",
+    "mkfs.xfs": "xfsprogs",
+    "mkfs.btrfs": "btrfs-progs",
     "busybox": "busybox-static",
     "cpio": "cpio",
     "modprobe": "kmod",
