@@ -140,6 +140,7 @@ def test_xl_prints_rubbish_hangs_or_has_no_xen(rig: Rig) -> None:
     assert rig.running(domu)
 
 
+@pytest.mark.slow
 def test_a_hanging_xl_is_told(rig: Rig) -> None:
     rig.start()
     domu = rig.domu()

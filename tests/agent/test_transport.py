@@ -71,6 +71,7 @@ def journalled(config: Config) -> list[str]:
             return []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_200_orders_and_kill_9(config: Config, web: Web, redis_server: RedisServer, seed: int) -> None:
     dice = random.Random(seed)

@@ -20,7 +20,7 @@ from vps.xen.xlparse import DomainRow, HostInfo
 
 logger = logging.getLogger(__name__)
 
-EVERY = 8.0  # seconds; a look comes every 5 s at the latest, so that no 14 s pass
+EVERY = 8.0  # seconds; looks come every 5 s, so that an inventory goes every 10 s
 _SILENT = 15.0  # seconds without a look, after which it is told that xl does not answer
 _MIB = 1024 * 1024
 _SKEW = 5000  # ms; more is an alarm
