@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -378,6 +379,44 @@ def synthetic() -> dict[str, bytes]:
     out["grub pvh"], out["mini-os"] = kernels.grub("pvh"), kernels.minios()
     out["gnumach"], out["xen"] = kernels.gnumach(), kernels.hypervisor()
     return out
+
+
+def image_bits(image: bytes, dice: random.Random) -> bytes:
+    """A bit of a bzImage: mostly in its setup header, else anywhere."""
+    at = dice.randrange(0x1F1, 0x250) if dice.random() < 0.7 else dice.randrange(len(image))
+    return flip(image, at, dice)
+
+
+# For files of tens of megabytes: what is done to the kernel itself, and to the file that it came as.
+INSIDE = {
+    name: RULES[name]
+    for name in (
+        "header bits", "header values", "segment bits", "section bits", "note bits", "note values", "note types",
+        "stripped headers", "truncation", "trailing", "double",
+    )
+}  # fmt: skip
+OUTSIDE: dict[str, Rule] = {"image bits": image_bits, "truncation": truncation, "trailing": trailing}
+
+
+def full_size(images: dict[str, tuple[bytes, bytes]], count: int, seed: int = 1) -> Iterator[Mutant]:
+    """Mutants of real kernels: `images` are files and the ELF kernels in them. Those go plain or packed anew."""
+    names = sorted(images)
+    rules = [*(("in", name) for name in INSIDE), *(("out", name) for name in OUTSIDE)]
+    for number in range(count):
+        where, rule = rules[number % len(rules)]
+        base = names[number % len(names)]
+        dice = random.Random(f"{seed}/full/{rule}/{base}/{number}")
+        image, elf = images[base]
+        if where == "out":
+            data = OUTSIDE[rule](image, dice)
+        else:
+            data = INSIDE[rule](elf, dice)
+            wrapping = dice.choice(("plain", "plain", "gzip", "lz4", "zstd"))
+            if wrapping == "gzip":
+                data = zlib.compress(data, 1, wbits=31)
+            elif wrapping != "plain":
+                data = kernels.linux_bzimage(wrapping, elf=data)
+        yield Mutant(f"{rule}, full size", base, number, data)
 
 
 def mutants(bases: dict[str, bytes], count: int, seed: int = 1) -> Iterator[Mutant]:
