@@ -163,7 +163,7 @@ def agent(config_file: str, domu: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     consoles = Consoles(config.console_dir, config.xl, ConsoleStream(config).send, lambda domu, run: None)
     hear = dict.fromkeys((NoteKind.WATCH, NoteKind.UNWATCH, NoteKind.KEYS), consoles.note)
-    Line(config, Clock(), hear, lambda: None).start()
+    Line(config, Clock(), hear, timed=lambda: None, restored=lambda: None).start()
     consoles.attach(UUID(domu), "bench", uuid4(), 1)
     print("ready", flush=True)
     threading.Event().wait()
