@@ -2,6 +2,8 @@
 "use strict";
 (function () {
   let timer = 0;
+  let edits = 0;
+  const sentAt = new WeakMap(); // request -> how many edits there were when it was sent
 
   const editor = () => document.getElementById("editor");
   const preview = () => window.htmx && htmx.trigger(editor(), "preview");
@@ -12,10 +14,21 @@
   }
 
   document.addEventListener("input", (event) => {
+    if (event.target.closest("#editor")) edits += 1;
     if (event.target.closest("#editor input[type=text], #editor input[type=number]")) later(600);
   });
   document.addEventListener("change", (event) => {
     if (event.target.closest("#editor select, #editor input[type=radio]")) later(0);
+  });
+
+  // An answer that is older than what was typed meanwhile takes nothing away; the next one comes at once.
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.target.id === "editor") sentAt.set(event.detail.xhr, edits);
+  });
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.target.id !== "editor") return;
+    const command = event.detail.requestConfig.parameters.do;
+    if (dragged || (!command && sentAt.get(event.detail.xhr) !== edits)) event.detail.shouldSwap = false;
   });
 
   // Up, Down, Remove, Add and Preview look without a new page; Save sends the form as it is.

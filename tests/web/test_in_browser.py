@@ -1,0 +1,225 @@
+"""What the pages do by themselves, in Chromium: polling, the boot menu's editor, the switch of colours, fitting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.db import OperationalError
+from django.test import Client
+from django.urls import reverse
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from accounts.models import User
+from tests.web.conftest import Cast, finish, make_version
+from tests.web.world import Mouth
+from vps.models import BootMenu, Domu, KernelVersion, Operation
+from vps.xen.messages import Verb
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def chrome(chromium: str) -> Iterator[Browser]:
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        # Playwright's loop runs in this thread; Django takes that for asynchronous code.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+        running = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield running
+        running.close()
+
+
+Opener = Callable[..., Page]
+
+
+@pytest.fixture
+def opened(chrome: Browser, live_server: Any) -> Iterator[Opener]:
+    """Open an address as a person. What scripts or the content policy complain of fails the test."""
+    complaints: list[str] = []
+    contexts = []
+
+    def open_page(person: User, address: str, width: int = 1280, scheme: Any = "light") -> Page:
+        client = Client()
+        client.force_login(person)
+        context = chrome.new_context(
+            base_url=live_server.url, viewport={"width": width, "height": 900}, color_scheme=scheme
+        )
+        contexts.append(context)
+        cookie = client.cookies[django_settings.SESSION_COOKIE_NAME].value
+        context.add_cookies(
+            [{"name": django_settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}]
+        )
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda said: complaints.append(said.text) if "Content Security Policy" in said.text else None,
+        )
+        page.goto(address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def patiently(call: Callable[[], Any]) -> Any:
+    """The server's thread may hold the in-memory database."""
+    give_up = time.monotonic() + 20
+    while True:
+        try:
+            return call()
+        except OperationalError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+
+
+def test_a_page_keeps_itself_true(
+    opened: Opener, cast: Cast, mouth: Mouth, running: Domu, rung: list[Operation]
+) -> None:
+    patiently(lambda: running.order(Verb.SHUTDOWN, cast.owner))
+    page = opened(cast.owner, reverse("server", args=[running.pk]))
+    state = page.locator("#server .under .word")
+    expect(state).to_have_text("stopping")
+    page.locator("#more summary").click()
+    patiently(lambda: finish(mouth, running))
+    # A menu that is open is not taken away from under the hand: no poll is even sent.
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(2500)
+    assert asked == []
+    expect(page.locator("#more")).to_have_attribute("open", "")
+    expect(state).to_have_text("stopping")
+    page.keyboard.press("Escape")
+    expect(state).to_have_text("stopped", timeout=15_000)
+    expect(page.locator("#do-start")).to_be_visible()
+
+
+def test_a_log_out_elsewhere_is_noticed(opened: Opener, cast: Cast, running: Domu, rung: object) -> None:
+    patiently(lambda: running.order(Verb.SHUTDOWN, cast.owner))
+    page = opened(cast.owner, reverse("server", args=[running.pk]))
+    page.context.clear_cookies()
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible(timeout=15_000)
+    assert page.locator("h1").count() == 1
+
+
+def test_the_boot_menu_is_edited_without_reloading(
+    opened: Opener, cast: Cast, bootable: Domu, version: KernelVersion
+) -> None:
+    patiently(lambda: make_version(cast.tenant, "second"))
+    page = opened(cast.owner, reverse("boot", args=[bootable.pk]))
+    page.evaluate("window.same = true")
+    written = page.locator("#as-written pre").first
+
+    page.fill("#arguments-e0", "root=xbd0a -v")
+    expect(written).to_contain_text("root=xbd0a -v")
+    expect(page.locator("#arguments-e0")).to_be_focused()
+
+    page.click("#add")
+    page.select_option("#version-n0", label="second 1 – NetBSD 10.1")
+    expect(written).to_contain_text("title second 1")
+    page.click("#up-n0")
+    expect(page.locator("[data-row] input[name=key]").first).to_have_value("n0")
+    page.fill("#title-n0", "A } brace")
+    expect(page.locator(".row.wrong .error")).to_contain_text("which the boot menu cannot carry")
+    expect(page.locator("#as-written")).to_contain_text("Mend what is marked")
+    page.fill("#title-n0", "Second")
+    expect(written).to_contain_text("title Second")
+    assert page.evaluate("window.same") is True  # all of that in one page
+
+    # What is typed while an answer is on its way is not taken away by it.
+    with page.expect_response(lambda answer: answer.url.endswith("/boot/")):
+        page.select_option("#version-n0", label="generic 1 – NetBSD 10.1")
+        page.locator("#title-n0").press_sequentially(" one", delay=20)
+    expect(page.locator("#title-n0")).to_have_value("Second one")
+    expect(written).to_contain_text("title Second one")
+
+    page.click("#save")
+    expect(page.locator("#next-boot")).to_contain_text("the default of 2")
+    menu = patiently(lambda: BootMenu.objects.get(serial=2))
+    assert [entry["title"] for entry in menu.boot["entries"]] == ["Second one", "NetBSD"]
+    assert menu.boot["default"] == 1  # the default went along when its entry was moved
+
+
+def test_entries_are_dragged(opened: Opener, cast: Cast, bootable: Domu, version: KernelVersion) -> None:
+    page = opened(cast.owner, reverse("boot", args=[bootable.pk]))
+    page.click("#add")
+    page.select_option("#version-n0", str(version.pk))
+    expect(page.locator("#as-written pre").first).to_contain_text("title generic 1")
+    bars = page.locator("[data-row] .row-bar")
+    expect(bars).to_have_count(2)
+    bars.nth(1).drag_to(bars.nth(0), target_position={"x": 5, "y": 2})
+    expect(page.locator("[data-row] input[name=key]").first).to_have_value("n0")
+    expect(page.locator("#as-written pre").first).to_contain_text("default 1")
+
+
+def test_what_would_be_left_follows_the_numbers(opened: Opener, cast: Cast, sizes: object) -> None:
+    page = opened(cast.owner, reverse("ask"))
+    page.get_by_label("Numbers of my own").check()
+    page.fill("[name=memory_mib]", "5000")
+    expect(page.locator("#left")).to_contain_text("more than the 4 GiB left")
+    page.fill("[name=memory_mib]", "1024")
+    expect(page.locator("#left")).to_contain_text("3 GiB")
+
+
+def test_the_colours_are_kept(opened: Opener, cast: Cast) -> None:
+    page = opened(cast.owner, reverse("servers"))
+    back = "getComputedStyle(document.documentElement).backgroundColor"
+    light = page.evaluate(back)
+    page.click("#theme")  # light
+    page.click("#theme")  # dark
+    dark = page.evaluate(back)
+    assert dark != light
+    page.reload()
+    assert page.evaluate(back) == dark
+    page.click("#theme")  # the system's
+    assert page.evaluate(back) == light
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_no_page_is_wider_than_its_screen(
+    opened: Opener, cast: Cast, mouth: Mouth, running: Domu, sizes: object, width: int
+) -> None:
+    Domu.objects.filter(pk=running.pk).update(name="n" * 63)
+    operation = running.operations.first()
+    assert operation is not None
+    owners = ["servers", "ask", "operations", "events", "kernels"]
+    operators = ["today", "requests", "dom0s", "dom0_enrol"]
+    of_server = ["server", "boot", "server_configuration", "server_delete"]
+    tour = {
+        cast.owner: [
+            *(reverse(name) for name in owners),
+            *(reverse(name, args=[running.pk]) for name in of_server),
+            reverse("operation", args=[operation.pk]),
+        ],
+        cast.operator: [
+            *(reverse(name) for name in operators),
+            reverse("dom0", args=[mouth.dom0.pk]),
+            reverse("request", args=[running.request.pk]),
+        ],
+    }
+    wide = {}
+    for person, addresses in tour.items():
+        page = opened(person, "/", width)
+        for address in addresses:
+            page.goto(address)
+            over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            if over > 0:
+                wide[address] = over
+    assert wide == {}
