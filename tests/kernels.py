@@ -71,7 +71,7 @@ def netbsd_version(release: str) -> int:
 
 
 def xen_string(arch: Arch, *, pae: bool = True, entry: int | None = None) -> bytes:
-    """The `__xen_guest` string of NetBSD up to 7 (XEN-FACTS 3), NUL at the end."""
+    """The `__xen_guest` string of NetBSD up to 7, NUL at the end. GRUB sees PAE only where a key follows it."""
     base = KERNBASE[arch]
     entry = base + 0x100000 if entry is None else entry
     if arch == "amd64":

@@ -420,6 +420,15 @@ def test_summary(kernel: bytes, line: str) -> None:
     assert inspect(kernel).summary == line
 
 
+def test_pae_at_the_end_of_the_string_is_not_seen_by_grub() -> None:
+    """grub-file says so as well; libxenguest has no trouble with it."""
+    kernel = netbsd("i386", config="XEN3PAE_DOMU", release="6.1.5")
+    last = kernel.replace(b"PAE=yes[extended-cr3],BSD_SYMTAB=yes", b"BSD_SYMTAB=yes,PAE=yes[extended-cr3]")
+    report = inspect(last)
+    assert codes(report) == (Code.NOTES, None, Code.NOT_PVH)
+    assert report.pae is True and "at the very end of its __xen_guest string" in report.paths["pvgrub"]
+
+
 def test_a_name_is_stronger_than_symbols() -> None:
     assert inspect(netbsd(config="XEN3_DOMU", symbols=True, dom0=True)).role == "domU"
 

@@ -38,6 +38,7 @@ class _Info:
         self.noted = False
         self.notes = 0
         self.pae = False
+        self.pae_last = False
         self.virt_base = 0
         self.paddr_offset = 0
 
@@ -64,6 +65,12 @@ def judge(elf: Elf) -> Refusal | None:
     if refusal:
         return refusal
     if not elf.wide and not info.pae:
+        if info.pae_last:
+            return Refusal(
+                Code.NOTES,
+                "The kernel says PAE at the very end of its __xen_guest string, where GRUB 2.06 does not see it: "
+                "start it directly as PV.",
+            )
         return Refusal(
             Code.NON_PAE,
             "This i386 kernel does not say that it has PAE, so GRUB refuses it: use one with PAE (NetBSD: "
@@ -210,8 +217,10 @@ def _string(elf: Elf, info: _Info, start: int, size: int) -> Refusal | None:
     for index, word in enumerate(words):
         name, _, value = word.partition(b"=")
         match name:
-            case b"PAE" if not info.wide and index + 1 < len(words):
-                # Without a comma behind it GRUB does not see PAE; in NetBSD's string BSD_SYMTAB follows.
+            case b"PAE" if index + 1 == len(words):
+                # GRUB compares up to the next comma. In NetBSD's string BSD_SYMTAB should follow.
+                info.pae_last = value.startswith(b"yes")
+            case b"PAE" if not info.wide:
                 if value == b"no":
                     info.pae = False
                 elif value in (b"yes", b"yes[extended-cr3]", b"bimodal", b"bimodal[extended-cr3]"):
