@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import shutil
 from pathlib import Path
 
@@ -35,5 +34,4 @@ def pack(root: Path, image: Path, *, level: int = 6) -> None:
         cwd=root,
         stdin=listing,
     )
-    with gzip.GzipFile(os.fspath(image), "wb", compresslevel=level, mtime=0) as file:
-        file.write(done.stdout)
+    image.write_bytes(gzip.compress(done.stdout, level, mtime=0))
