@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,7 @@ class Child:
 
     def at_work(self, word: str) -> bool:
         """Whether a program of an earlier agent still runs."""
-        if (_PROC / "self" / "cmdline").exists():
+        if sys.platform.startswith("linux") and (_PROC / "self" / "cmdline").exists():
             return any(_is_an_agents(process) for process in _with_word(word))
         try:
             text = self._path.read_text()
