@@ -116,7 +116,7 @@ def _page(
         first = next((room["dom0"].pk for room in context["rooms"] if not room["why_not"]), None)
         context["approve"] = approve or ApproveForm(initial={**asked.size, "dom0": first})
         context["refuse"] = refuse or RefuseForm(auto_id="refuse_%s")
-    return show(request, "request/page.html", context, status=status)
+    return show(request, "request/page.html", context, part="request/_page.html", status=status)
 
 
 def _place(asked: Request) -> int:
