@@ -63,17 +63,19 @@ def next_boot(domu: Domu, boot: Boot) -> NextBoot:
     prepared = _prepared(domu)
     there = next((p for p in prepared if p.get("menu_serial") == domu.menu_serial), None)
     last = next((p for p in prepared if p.get("menu_serial") != domu.menu_serial), None) or {}
+    if there is not None:
+        return NextBoot(boot, entry, _reported(domu.name, there, last), as_prepared=True)
     try:
-        texts = render_texts(domu.description(), there or last, last)
+        return NextBoot(boot, entry, render_texts(domu.description(), last, last))
     except RenderRefused as error:
         return NextBoot(boot, entry, refused=str(error))
-    same = bool(there) and all(
-        there.get(_KEYS[text.name]) == text.text for text in texts if text.name in _KEYS
-    )
-    return NextBoot(boot, entry, texts, as_prepared=same)
 
 
-_KEYS = {"menu.lst": "menu_lst", "grub.cfg": "grub_cfg"}
+def _reported(name: str, there: dict[str, Any], last: dict[str, Any]) -> list[Text]:
+    """The files as the dom0 told that it wrote them."""
+    keys = {"menu.lst": "menu_lst", name: "config", "grub.cfg": "grub_cfg"}
+    texts = [Text(file, str(there.get(key) or ""), str(last.get(key) or "")) for file, key in keys.items()]
+    return [text for text in texts if text.text]
 
 
 def render_texts(description: Description, like: dict[str, Any], last: dict[str, Any]) -> list[Text]:
