@@ -49,7 +49,8 @@ if _base.scheme not in ("http", "https") or not _base.hostname:
     )
 ALLOWED_HOSTS = [_base.hostname, *env.list("BERTH_ALLOWED_HOSTS", default=[])]
 if BERTH_QUICKSTART or DEBUG:
-    ALLOWED_HOSTS += ["localhost", "127.0.0.1"]
+    # The last is this machine's loopback as the lab's dom0 sees it, through QEMU's user network.
+    ALLOWED_HOSTS += ["localhost", "127.0.0.1", "10.0.2.2"]
 CSRF_TRUSTED_ORIGINS = [BERTH_BASE_URL]
 
 INSTALLED_APPS = [
