@@ -10,7 +10,7 @@ from vps.agent.config import Config
 from vps.agent.link import RedisError, connect
 from vps.xen.messages import Channels
 
-KEEP = 512  # entries, about
+KEEP = 128  # entries, about
 _AWAY = 1.0  # seconds for which nothing is tried after a failure
 
 
