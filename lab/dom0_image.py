@@ -28,6 +28,7 @@ _FILES = {  # place in dom0: (file of this package, mode)
     "etc/ssh/sshd_config": ("sshd_config", 0o644),
 }
 _HERE = Path(__file__).parent / "dom0"
+_INPUTS = ["initramfs-init", *(name for name, _ in _FILES.values())]
 _ASSEMBLE = """
 set -e
 mkdir tree
@@ -110,7 +111,7 @@ def dom0() -> Dom0:
         "packages": tree.name,
         "keys": own.public,
         "files": cache.sources(
-            "dom0_image.py", "cpio.py", "modules.py", *(f"dom0/{p.name}" for p in sorted(_HERE.iterdir()))
+            "dom0_image.py", "cpio.py", "modules.py", *(f"dom0/{name}" for name in _INPUTS)
         ),
     }
 

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from contextlib import suppress
@@ -14,9 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab import cache
-from lab.commands import PATH, output, run, tail
+from lab.commands import output, run, tail
 from lab.dom0_image import Dom0
 from lab.errors import LabError
+from lab.images import images
 from lab.keys import keys
 from lab.qmp import Qmp
 from lab.ssh import Ssh
@@ -169,26 +169,19 @@ class Machine:
 
     def _launch(self, dom0: Dom0, more: list[str]) -> State:
         sockets = Path(tempfile.mkdtemp(prefix="berth-lab-"))
-        argv = qemu_arguments(dom0, self._overlay, self.console, sockets / "qmp") + more
-        errors = self.place / "qemu.log"
-        with errors.open("wb") as log:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, "PATH": PATH},
-            )
-        started = _start_time(process.pid) or 0
+        pid_file = sockets / "pid"
+        argv = qemu_arguments(dom0, images(dom0), self._overlay, self.console, sockets / "qmp")
         try:
-            port = _ask_port(sockets / "qmp", process, errors)
-        except LabError:
-            process.kill()
-            process.wait()
+            # QEMU goes into the background by itself, when all that can be refused has been.
+            run([*argv, "-daemonize", "-pidfile", pid_file, *more], timeout=120)
+            pid = int(pid_file.read_text())
+            with Qmp(sockets / "qmp", timeout=60) as qmp:
+                port = qmp.ssh_port()
+        except (LabError, OSError, ValueError):
+            _kill_by(pid_file)
             shutil.rmtree(sockets, ignore_errors=True)
             raise
-        return State(process.pid, started, str(sockets), port, 0.0, False)
+        return State(pid, _start_time(pid) or 0, str(sockets), port, 0.0, False)
 
     def _write(self, state: State, *, seconds: float = 0.0, from_snapshot: bool = False) -> State:
         state = State(**{**asdict(state), "seconds": round(seconds, 1), "from_snapshot": from_snapshot})
@@ -214,7 +207,7 @@ class Machine:
         return self._overlay.exists() and known == self._snapshot_inputs(dom0)
 
     def _snapshot_inputs(self, dom0: Dom0) -> dict[str, object]:
-        arguments = qemu_arguments(dom0, self._overlay, self.console, Path("qmp"))
+        arguments = qemu_arguments(dom0, images(dom0), self._overlay, self.console, Path("qmp"))
         return {
             "dom0": dom0.digest,
             "arguments": arguments,
@@ -222,7 +215,7 @@ class Machine:
         }
 
 
-def qemu_arguments(dom0: Dom0, overlay: Path, console: Path, qmp: Path) -> list[str]:
+def qemu_arguments(dom0: Dom0, extra: Path, overlay: Path, console: Path, qmp: Path) -> list[str]:
     """The whole command line. Nothing in it listens but on 127.0.0.1 and a socket in a private folder."""
     # `max,-smap`: plain `max` crashes dom0 at once; QEMU then also emulates SVM with NPT, which PVH needs.
     # One vcpu for dom0: with two it was twice as slow. bootscrub=0 leaves untouched memory to the host.
@@ -246,6 +239,8 @@ def qemu_arguments(dom0: Dom0, overlay: Path, console: Path, qmp: Path) -> list[
         *["-kernel", str(dom0.xen), "-append", xen, "-initrd", f"{dom0.kernel} {linux},{dom0.initrd}"],
         *["-drive", f"file={overlay},format=qcow2,if=none,id=disk0,cache=unsafe,discard=unmap"],
         *["-device", "virtio-blk-pci,drive=disk0"],
+        *["-drive", f"file={extra},format=raw,if=none,id=disk1,read-only=on"],
+        *["-device", "virtio-blk-pci,drive=disk1"],
         *[
             "-netdev",
             "user,id=net0,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22",
@@ -257,16 +252,10 @@ def qemu_arguments(dom0: Dom0, overlay: Path, console: Path, qmp: Path) -> list[
     ]
 
 
-def _ask_port(path: Path, process: subprocess.Popen[bytes], errors: Path) -> int:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise LabError(f"QEMU ended with {process.returncode}:\n{tail(errors.read_bytes())}")
-        if path.exists():
-            with suppress(LabError), Qmp(path, timeout=60) as qmp:
-                return qmp.ssh_port()
-        time.sleep(0.05)
-    raise LabError("QEMU did not open its control socket within 30 s.")
+def _kill_by(pid_file: Path) -> None:
+    """End a QEMU that came up but cannot be used."""
+    with suppress(OSError, ValueError):
+        os.kill(int(pid_file.read_text()), signal.SIGKILL)
 
 
 def _wait_ready(console: Path, pid: int, after: int, deadline: float) -> None:

@@ -12,16 +12,15 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from lab.dom0_image import dom0
 from lab.errors import LabError
-from lab.guests import guests
-from lab.loaders import loaders
 from lab.machine import Machine
 from lab.ssh import Done, Ssh
 
 PLACE = "/var/lib/guests"
+IMAGES = "/srv/images"
 UUIDS = {
     "alpha": "018f3e6a-0000-7000-8000-00000000000a",
     "beta": "018f3e6a-0000-7000-8000-00000000000b",
@@ -103,16 +102,10 @@ took under emulation. Nothing was edited.
 
 
 def prepare(ssh: Ssh) -> None:
-    """Put kernel, ramdisk, loader and disks into dom0, once."""
-    if ssh.run(["test", "-e", f"{PLACE}/ready"], check=False).exit == 0:
-        return
-    images = guests()
-    xen = dom0().xen
-    for source, target in ((images.fast, "vmlinux.gz"), (images.ramdisk, "rd.gz"), (xen, "xen")):
-        ssh.put(source.read_bytes(), f"{PLACE}/{target}")
-    ssh.put(loaders().image("berth-pv64").read_bytes(), f"{PLACE}/loader.bin")
-    ssh.shell(f"for name in alpha beta; do truncate -s 16M {PLACE}/$name.img; done; echo hello >{PLACE}/text")
-    ssh.shell(f"echo ok >{PLACE}/ready")
+    """Make the disks that the recorded guests have."""
+    ssh.shell(
+        f"mkdir -p {PLACE}; truncate -s 16M {PLACE}/alpha.img {PLACE}/beta.img; echo hello >{PLACE}/text"
+    )
 
 
 def config(name: str, **settings: str) -> str:
@@ -122,8 +115,8 @@ def config(name: str, **settings: str) -> str:
         "name": f'"{name}"',
         "uuid": f'"{UUIDS.get(name, "018f3e6a-0000-7000-8000-0000000000ff")}"',
         "type": '"pv"',
-        "kernel": f'"{PLACE}/vmlinux.gz"',
-        "ramdisk": f'"{PLACE}/rd.gz"',
+        "kernel": f'"{IMAGES}/vmlinux.gz"',
+        "ramdisk": f'"{IMAGES}/rd.gz"',
         "extra": f'"console=hvc0 berth.name={name}"',
         "memory": "128",
         "vcpus": "1",
@@ -173,7 +166,11 @@ class Console:
         return self.said
 
     def wait(self, text: bytes, deadline: float = 180) -> float:
-        return wait_until(f"{text!r} on the console", lambda: text in self.read(), deadline)
+        """Seconds until `text` was on the console. Raises LabError with what was there instead."""
+        try:
+            return wait_until(f"{text!r} on the console", lambda: text in self.read(), deadline)
+        except LabError as error:
+            raise LabError(f"{error}\nIts end was: {self.said[-1000:]!r}") from None
 
     def type(self, line: str) -> None:
         assert self.process.stdin is not None
@@ -181,8 +178,14 @@ class Console:
         self.process.stdin.flush()
 
     def close(self) -> int:
-        self.process.terminate()
-        return self.process.wait(30)
+        if self.process.poll() is None:
+            self.process.terminate()
+        code = self.process.wait(30)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+        return code
 
 
 def _idle(recorder: Recorder) -> None:
@@ -226,8 +229,8 @@ def _refusals(recorder: Recorder) -> None:
     refused("no-kernel-file", kernel=f'"{PLACE}/no-such-kernel"')
     refused("kernel-is-text", kernel=f'"{PLACE}/text"', ramdisk="")
     refused("kernel-empty", kernel='"/dev/null"', ramdisk="")
-    refused("kernel-is-hypervisor", kernel=f'"{PLACE}/xen"', ramdisk="")
-    refused("kernel-is-ramdisk", kernel=f'"{PLACE}/rd.gz"', ramdisk="")
+    refused("kernel-is-hypervisor", kernel=f'"{IMAGES}/xen"', ramdisk="")
+    refused("kernel-is-ramdisk", kernel=f'"{IMAGES}/rd.gz"', ramdisk="")
     refused("no-kernel-setting", kernel="", ramdisk="")
     refused("missing-disk", disk=f"[ 'format=raw,vdev=xvda,access=rw,target={PLACE}/nothing.img' ]")
     refused("missing-phy-disk", disk="[ 'format=raw,vdev=xvda,access=rw,target=/dev/nothing' ]")
@@ -410,7 +413,7 @@ def _paused(recorder: Recorder) -> None:
 
 def _deaf(recorder: Recorder) -> None:
     ssh, run = recorder.ssh, recorder.run
-    path = put_config(ssh, "beta", kernel=f'"{PLACE}/loader.bin"', ramdisk="", extra="", disk="")
+    path = put_config(ssh, "beta", kernel=f'"{IMAGES}/berth-pv64.bin"', ramdisk="", extra="", disk="")
     ssh.run(["xl", "create", path])
     console = Console(ssh, "beta")
     console.wait(b"Press Enter")

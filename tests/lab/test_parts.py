@@ -152,7 +152,9 @@ def test_a_stale_state_file_is_no_machine(folder: Path, text: str) -> None:
 
 def test_nothing_of_qemu_listens_beyond_loopback(folder: Path) -> None:
     image = Dom0(folder, folder, folder, folder, "digest")
-    words = machine.qemu_arguments(image, folder / "disk", folder / "console", folder / "qmp")
+    words = machine.qemu_arguments(
+        image, folder / "images", folder / "disk", folder / "console", folder / "qmp"
+    )
     forwards = [word for word in words if "hostfwd" in word]
     assert forwards == ["user,id=net0,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22"]
     assert not [word for word in words if word in ("-vnc", "-spice", "-gdb", "-s", "-monitor")]
