@@ -39,7 +39,11 @@ _SIZES = frozenset({"size", "unpacked_size"})
 def paths(version: KernelVersion) -> list[tuple[str, str, bool]]:
     """(name, word, whether it can) for each way to boot."""
     words = {key: version.path(key) for key in _PATHS}
-    return [(str(name), words[key], words[key] == "ok") for key, name in _PATHS.items()]
+    same = _("no, for the reason above")
+    return [
+        (str(name), same if words[key] == version.reason else words[key], words[key] == "ok")
+        for key, name in _PATHS.items()
+    ]
 
 
 @register.filter
