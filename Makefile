@@ -7,7 +7,7 @@ DATA ?= var/berth
 PYTHON ?=
 UV := 0.13.9
 
-.PHONY: run test check demo chaos oracle bench lock password clean help
+.PHONY: run test check demo chaos oracle bench lab lab-stop lab-test lock password clean help
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,17 @@ oracle: $(VENV)/dev.stamp ## inspection against libxenguest (Debian: gcc, libxen
 
 bench: $(VENV)/dev.stamp ## measure: the console's whole way
 	$(PY) bench/console.py
+
+lab: $(VENV)/dev.stamp ## real Xen under QEMU, as a second dom0 of the product that runs: make lab [DATA=FOLDER]
+	@$(PY) -m lab install-packages
+	@$(PY) -m lab start
+	@$(PY) -m lab join --data "$(DATA)"
+
+lab-stop: $(VENV)/dev.stamp ## end it
+	@$(PY) -m lab stop
+
+lab-test: $(VENV)/dev.stamp ## loaders and product on real Xen
+	BERTH_LAB=1 $(PY) -m pytest tests/lab $(T)
 
 password: $(VENV)/run.stamp ## a new password in the quick start: make password NAME=owner@localhost
 	@test -n "$(NAME)" || { echo "Whose? make password NAME=owner@localhost" >&2; exit 1; }
