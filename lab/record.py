@@ -97,7 +97,7 @@ _README = """# What the real xl says
 
 Recorded by `python -m lab record` from Xen {version} as Debian ships it, in the lab (docs/lab.md). For each case
 `index.json` has the command, the exit code, the files with standard output and standard error, and the seconds it
-took under emulation. Nothing was edited.
+took under emulation. What xl said was not edited.
 """
 
 
