@@ -10,10 +10,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import cache, prerequisites
+from lab import cache, dom0_agent, prerequisites
 from lab.commands import PATH
+from lab.disks import KINDS, disk
 from lab.dom0_image import dom0
 from lab.errors import LabError
+from lab.guests import guests
+from lab.images import images
+from lab.join import Product, join
+from lab.loaders import loaders
 from lab.machine import Machine
 from lab.record import record
 
@@ -52,6 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     runs = add("run", _run, "run a command in dom0: run -- xl list")
     runs.add_argument("argv", nargs="+")
     add("test-images", _test_images, "build the guest kernels, ramdisks and disks of the tests")
+    agent = add("agent", _agent, "install the project's agent in dom0 and start it")
+    agent.add_argument("--config", type=Path, required=True, help="agent.toml as enrolling gives it")
+    joining = add("join", _join, "bring the dom0 to a running product, as one that an operator enrols")
+    joining.add_argument("--data", type=Path, default=Path("var/berth"), help="the product's data folder")
+    joining.add_argument("--dom0", default="lab", help="what the dom0 is called there")
     recording = add("record", _record, "record what the real xl says, for tests/lab/recorded")
     recording.add_argument("folder", type=Path)
     return parser
@@ -67,6 +77,7 @@ def _build(options: argparse.Namespace) -> int:
     prerequisites.check_build()
     with cache.lock():
         made = dom0()
+        images(made)
     print(f"Built in {time.monotonic() - begin:.1f} s: {made.disk.parent}")
     return 0
 
@@ -83,6 +94,15 @@ def _start(options: argparse.Namespace) -> int:
         state = machine.start(image, fresh=options.fresh)
     how = "from the snapshot" if state.from_snapshot else "booted"
     print(f"Xen runs ({how} in {state.seconds:.1f} s to a working xl, SSH on 127.0.0.1:{state.ssh_port}).")
+    return 0
+
+
+def _join(options: argparse.Namespace) -> int:
+    product = Product.of(options.data)
+    machine = Machine(options.name)
+    machine.running()
+    seconds = join(product, machine.ssh(), options.dom0)
+    print(f"The dom0 {options.dom0} joined in {seconds:.1f} s: {product.web}/dom0s/")
     return 0
 
 
@@ -117,7 +137,34 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _test_images(options: argparse.Namespace) -> int:
-    raise LabError("not built yet")
+    prerequisites.check_build()
+    with cache.lock():
+        print(loaders().place)
+        print(guests().place)
+        for name in KINDS:
+            print(disk(name))
+        print(images(dom0()))
+    return 0
+
+
+def _agent(options: argparse.Namespace) -> int:
+    try:
+        text = options.config.read_text()
+    except OSError as error:
+        raise LabError(f"{options.config} cannot be read: {error.strerror}.") from None
+    ssh = Machine(options.name).ssh()
+    begin = time.monotonic()
+    dom0_agent.stop(ssh)
+    dom0_agent.install(ssh)
+    dom0_agent.start(ssh, text)
+    code, lines = dom0_agent.check(ssh)
+    print(lines, end="")
+    used = dom0_agent.memory(ssh)
+    print(
+        f"The agent runs in dom0 after {time.monotonic() - begin:.1f} s; "
+        f"its {used.processes} process(es) take {used.pss / 1024:.0f} MiB (PSS)."
+    )
+    return code
 
 
 def _record(options: argparse.Namespace) -> int:
