@@ -12,22 +12,13 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.agent.guests import until
+from tests.chromium import FLAGS
 from tests.conftest import RedisServer
 from tests.web.console_page import Pages, serving_pages
 from tests.web.console_way import Way, serving, whole_way
 from vps.console import Gateway
 
 pytestmark = pytest.mark.browser
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")

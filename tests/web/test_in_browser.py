@@ -14,23 +14,13 @@ from django.urls import reverse
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from accounts.models import User
+from tests.chromium import FLAGS
 from tests.web.conftest import Cast, finish, make_version
 from tests.web.world import Mouth
 from vps.models import BootMenu, Domu, KernelVersion, Operation
 from vps.xen.messages import Verb
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
