@@ -44,6 +44,7 @@ class Product:
     def manage(self, *arguments: str | Path) -> str:
         """Run manage.py beside it; gives what it printed. Raises LabError."""
         ours = {
+            "DJANGO_SETTINGS_MODULE": "vps.settings",
             "BERTH_QUICKSTART": "1",
             "BERTH_DATA_DIR": str(self.data.resolve()),
             "BERTH_BASE_URL": self.web,
