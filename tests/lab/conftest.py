@@ -27,7 +27,13 @@ def xen() -> Iterator[Machine]:
     """A machine of the tests' own, stopped at the end."""
     prerequisites.check_build()
     prerequisites.check_start()
-    machine = Machine("tests")
+    # A name for each run: two at once must not stop each other's machine.
+    machine = Machine(os.environ.get("BERTH_LAB_NAME") or "tests")
+    if machine.state():
+        pytest.fail(
+            f"The machine {machine.name} runs already. Give this run another, BERTH_LAB_NAME=tests2, "
+            f"or end what a killed run left: python -m lab --name {machine.name} stop"
+        )
     machine.stop()
     machine.start(dom0())
     yield machine
