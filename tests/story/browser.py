@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -237,22 +238,25 @@ class Browser:
         if response.status_code != 200:
             raise NotAsExpected(f"No ticket: {response.status_code} {response.text[:300]}")
         session = "; ".join(f"{cookie.name}={cookie.value}" for cookie in cookies.jar)
-        socket = connect(
+        stack = ExitStack()
+        opening = connect(
             self.gateway + "/ws/console",
             origin=self.web,  # type: ignore[arg-type]
             additional_headers={"Cookie": session},
             open_timeout=15,
             max_size=None,
         )
+        socket = stack.enter_context(opening)
         socket.send(json.dumps({"ticket": response.json()["ticket"]}))
-        return Console(socket)
+        return Console(socket, stack)
 
 
 class Console:
     """A console: what was said, and typing."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: ClientConnection, stack: ExitStack) -> None:
         self.socket = socket
+        self._stack = stack
         self.raw = bytearray()
         self.told: list[dict[str, object]] = []
         self._taken = 0
@@ -261,7 +265,7 @@ class Console:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.socket.close()
+        self._stack.close()
 
     @property
     def text(self) -> str:
