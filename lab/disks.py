@@ -27,7 +27,7 @@ _ROOT_UUID = "0b1e55ed-0000-4000-8000-000000000002"
 
 @dataclass(frozen=True)
 class Kind:
-    """How a disk is made; `root` is its menu's root line, `grub_cfg` whether the menu is grub.cfg instead."""
+    """How a disk is made; `root` is its menu's root line if any, `grub_cfg` whether the menu is grub.cfg instead."""
 
     make: Callable[[Path, Path], None]
     root: str = "(hd0)"
@@ -59,7 +59,8 @@ def _tree(tree: Path, images: Guests, name: str, kind: Kind) -> None:
         (boot / "grub" / "grub.cfg").write_text(_update_grub(arguments))
         return
     (boot / "grub" / "menu.lst").write_text(
-        f"default 0\ntimeout 1\n\ntitle {name}\nroot {kind.root}\n"
+        f"default 0\ntimeout 1\n\ntitle {name}\n"
+        f"{f'root {kind.root}' if kind.root else '# no root line'}\n"
         f"kernel /boot/vmlinux.gz {arguments}\ninitrd /boot/rd.gz\n"
     )
 
@@ -363,9 +364,10 @@ KINDS: dict[str, Kind] = {
     "ffsv1": Kind(_ffs(1, 16384, 2048)),
     "ffsv2-16k": Kind(_ffs(2, 16384, 2048)),
     "ffsv2-32k": Kind(_ffs(2, 32768, 4096)),
-    # `root (hd0,0,a)` is not understood; the loader's own search sets root.
-    "ffsv2-disklabel": Kind(_in_disklabel(_ffs(2, 16384, 2048)), "(xen/xvda,netbsd1)"),
-    "lvm": Kind(_lvm, "(lvm/berth-root)"),
+    # menu.lst has no name for these two (one line that cannot be parsed takes the entry away): whoever hands over
+    # to this menu has set root.
+    "ffsv2-disklabel": Kind(_in_disklabel(_ffs(2, 16384, 2048)), ""),
+    "lvm": Kind(_lvm, ""),
     "xfs": Kind(_xfs),
     "btrfs": Kind(_btrfs),
 }
