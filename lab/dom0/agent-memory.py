@@ -22,6 +22,6 @@ for pid in mine:
     except OSError:
         continue
     count += 1
-    pss += int(re.search(r"^Pss:\s+(\\d+)", text, re.M)[1])
-    rss += int(re.search(r"^Rss:\s+(\\d+)", text, re.M)[1])
+    pss += int(re.search(r"^Pss:\s+(\d+)", text, re.M)[1])
+    rss += int(re.search(r"^Rss:\s+(\d+)", text, re.M)[1])
 print(count, pss, rss)
