@@ -1,4 +1,4 @@
-"""The web side's own Celery: the worker that inspects kernels (`celery -A vps.celery worker -Q web`).
+"""The web side's own Celery: the worker that inspects kernels and sends mail (`celery -A vps.celery worker -Q web`).
 
 The dom0s' queues are not of this worker: `vps.dispatch` publishes to them, their agents consume.
 """
@@ -30,4 +30,4 @@ app.conf.update(
     task_serializer="json",
     timezone="UTC",
 )
-app.autodiscover_tasks(["vps"])
+app.autodiscover_tasks(["vps", "accounts"])

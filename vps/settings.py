@@ -200,4 +200,22 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("BERTH_LOG_LEVEL", default="INFO")},
 }
-EMAIL_BACKEND = env.str("BERTH_EMAIL_BACKEND", default="django.core.mail.backends.console.EmailBackend")
+
+# Mail: smtp+tls://name:password@host:587. The quick start keeps it for its outbox page and sends nothing.
+if _mail := secret("BERTH_EMAIL_URL", default="none").removeprefix("none"):
+    try:
+        _server = env.email_url_config(_mail)
+    except KeyError as _error:
+        raise ImproperlyConfigured(
+            "BERTH_EMAIL_URL must look like smtp+tls://name:password@mail.example.org:587."
+        ) from _error
+    EMAIL_BACKEND = _server["EMAIL_BACKEND"]
+    EMAIL_HOST, EMAIL_PORT = _server["EMAIL_HOST"], _server["EMAIL_PORT"]
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _server["EMAIL_HOST_USER"], _server["EMAIL_HOST_PASSWORD"]
+    EMAIL_USE_TLS, EMAIL_USE_SSL = _server.get("EMAIL_USE_TLS", False), _server.get("EMAIL_USE_SSL", False)
+elif BERTH_QUICKSTART:
+    EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+else:
+    EMAIL_BACKEND = "accounts.mail.NoServer"
+EMAIL_TIMEOUT = 20  # seconds
+DEFAULT_FROM_EMAIL = env.str("BERTH_MAIL_FROM", default=f"Berth <berth@{_base.hostname}>")

@@ -1,4 +1,4 @@
-"""What nobody clicks: send what stayed queued, ask again, give up, admit dom0s again, forget old uploads."""
+"""What nobody clicks: send what stayed queued, ask again, give up, admit dom0s again, forget old uploads, mail."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from accounts.mail import sweep_mail
 from vps import dispatch
 from vps.models import Dom0, Event, KernelVersion, Operation
 from vps.models.domu import Domu
@@ -34,6 +35,7 @@ def sweep() -> dict[str, int]:
         "sent": _send_again(),
         "inspections": _ring_inspections(),
         "uploads": forget_abandoned(),
+        "mail": sweep_mail(),
     }
 
 

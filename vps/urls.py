@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from django.contrib.auth import views as auth
-from django.urls import path
+from django.urls import include, path
 
 from vps.views import agent, boot, console, dom0, domu, event, health, home, kernel, operation
 from vps.views import request as requests
 
 urlpatterns = [
+    path("", include("accounts.urls")),
     path("", home.home, name="home"),
     path("today/", home.today, name="today"),
     path("log-in/", auth.LoginView.as_view(template_name="accounts/login.html"), name="login"),

@@ -152,6 +152,8 @@ TABLE = [
     Address("dom0_accept", (LOGIN, 404, 404, 404, 404, 404, 302), the_dom0, {"accepts_new": "no"}),
     Address("dom0_credential", (LOGIN, 404, 404, 404, 404, 404, 200), the_dom0),
     Address("dom0_credential", (LOGIN, 404, 404, 404, 404, 404, 200), the_dom0, {"name": "dom0-a"}),
+    # Accounts
+    Address("outbox", (LOGIN, 404, 404, 404, 404, 404, 200)),
     # For machines
     Address("agent_blob", (401,) * 7, lambda world: [world.version.original_id]),
     Address("healthz", (200,) * 7),
