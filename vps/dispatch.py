@@ -18,6 +18,7 @@ from django.utils import timezone
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
+from vps.chain import head
 from vps.models.dom0 import Dom0
 from vps.models.operation import Operation, State
 from vps.redis import client, now_ms
@@ -71,7 +72,7 @@ def send(operation: Operation) -> bool:
 def _seal(row: Operation) -> Operation:
     """Make the envelope; whoever comes second takes the first one's."""
     not_after = now_ms() + settings.BERTH_ORDER_LIFETIME * 1000
-    envelope = signing_key().seal(row.order(not_after))
+    envelope = signing_key().seal(row.order(not_after, head()))
     Operation.objects.filter(pk=row.pk, envelope="").update(envelope=envelope, not_after=not_after)
     row.refresh_from_db()
     return row

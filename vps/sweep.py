@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from accounts.mail import sweep_mail
 from vps import dispatch
+from vps.chain import seal_events
 from vps.models import Dom0, Event, KernelVersion, Operation
 from vps.models.domu import Domu
 from vps.models.operation import State
@@ -36,6 +37,7 @@ def sweep() -> dict[str, int]:
         "inspections": _ring_inspections(),
         "uploads": forget_abandoned(),
         "mail": sweep_mail(),
+        "sealed": seal_events(),
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from agent_rig import Rig, until
+import pytest
+from agent_rig import Rig, until, write_toml
 
-from vps.xen.messages import Outcome, ReportKind, Verb
+from vps.agent import main
+from vps.xen.messages import Head, Outcome, ReportKind, Verb
 
 
 def test_prepare_start_destroy(rig: Rig) -> None:
@@ -43,3 +45,17 @@ def test_prepare_start_destroy(rig: Rig) -> None:
     assert "exit status 0" in create
     assert "request=request-2" in create
     assert rig.redis_server.client().execute_command("ACL", "LOG") == []
+
+
+def test_heads_of_the_webs_events_are_kept_and_told(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    rig.start()
+    domu = rig.domu()
+    first, second = Head(3, "a" * 64), Head(5, "b" * 64)
+    rig.ended(rig.order(Verb.PREPARE, domu, head=first))
+    rig.ended(rig.order(Verb.PREPARE, domu, head=second))
+    until(lambda: rig.inventory()["heads"] == [[5, "b" * 64], [3, "a" * 64]])
+    rig.ended(rig.order(Verb.PREPARE, domu, head=Head(5, "c" * 64)))
+    until(lambda: [alarm["code"] for alarm in rig.inventory()["alarms"]] == ["chain"])
+    rig.stop()
+    assert main.main(["heads", "--config", str(write_toml(rig.config))]) == 0
+    assert capsys.readouterr().out == f"3 {'a' * 64}\n5 {'b' * 64}\n"

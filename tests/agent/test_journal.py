@@ -13,11 +13,12 @@ import pytest
 
 from vps.agent.clock import Clock
 from vps.agent.config import Config
+from vps.agent.inventory import spread
 from vps.agent.journal import Journal, JournalRefused
 from vps.agent.lanes import Lanes
 from vps.agent.line import Line, acknowledgement
 from vps.xen.description import Boot, BootMethod, Description, DomainType, GuestOS
-from vps.xen.messages import Generation, Note, NoteKind, Order, Outcome, ReportKind, SigningKey, Verb
+from vps.xen.messages import Generation, Head, Note, NoteKind, Order, Outcome, ReportKind, SigningKey, Verb
 from vps.xen.reconcile import Phase, Wanted
 
 
@@ -246,3 +247,33 @@ def test_the_clock_follows_redis() -> None:
     clock.heard(round(now * 1000) - 60_000, now, now)
     assert clock.skew_ms == pytest.approx(60_000, abs=2)
     assert clock.now_ms() == pytest.approx(time.time() * 1000 - 60_000, abs=50)
+
+
+def test_heads_are_kept_and_another_seal_is_told(path: Path) -> None:
+    journal = Journal(path)
+    first, other = Head(7, "a" * 64), Head(7, "b" * 64)
+    assert journal.keep_head(first) == ""
+    assert journal.keep_head(first) == ""
+    assert journal.keep_head(other) == "a" * 64
+    assert journal.keep_head(Head(9, "c" * 64)) == ""
+    journal.close()
+    assert Journal(path).heads() == (first, Head(9, "c" * 64))
+
+
+def test_old_heads_go_but_one_of_each_day_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vps.agent.journal._KEEP_HEADS", 3)
+    journal, now = Journal(path), 86400.0 * 100
+    monkeypatch.setattr("vps.agent.journal.time.time", lambda: now)
+    for seq in range(1, 9):
+        now += 86400.0 / 4
+        journal.keep_head(Head(seq, f"{seq:064x}"))
+    kept = [head.seq for head in journal.heads()]
+    assert kept == [1, 4, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(0, []), (1, [1]), (2, [2, 1]), (3, [3, 2, 1]), (10, [10, 9, 7, 3, 1])]
+)
+def test_some_heads_stand_for_all(count: int, told: list[int]) -> None:
+    heads = tuple(Head(seq, "a" * 64) for seq in range(1, count + 1))
+    assert [head.seq for head in spread(heads)] == told

@@ -17,6 +17,7 @@ from vps.xen.messages import (
     SCHEMA,
     Channels,
     Generation,
+    Head,
     MessageRefused,
     Note,
     NoteKind,
@@ -367,3 +368,29 @@ def test_acl_names_the_five_keys_of_this_dom0_and_no_script() -> None:
 @pytest.mark.parametrize("make", [lambda: ORDER, lambda: NOTE], ids=["order", "note"])
 def test_schema_travels_with_every_message(make: Callable[[], Order | Note]) -> None:
     assert make().as_dict()["v"] == SCHEMA
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        [1],
+        [1, "a" * 63],
+        [1, "A" * 64],
+        ["1", "a" * 64],
+        [0, "a" * 64],
+        [True, "a" * 64],
+        [2**63, "a" * 64],
+    ],
+)
+def test_a_head_that_cannot_be_read_is_none_and_the_order_stands(value: object) -> None:
+    assert Head.of(value) is None
+    told = Order(OPERATION, DOM0, DOMU, Verb.START, Generation(1, 1), 1, {}).as_dict()
+    assert Order.of({**told, "head": value}).head is None
+
+
+def test_an_order_carries_the_head_of_the_events() -> None:
+    order = Order(OPERATION, DOM0, DOMU, Verb.START, Generation(1, 1), 1, {}, head=Head(5, "a" * 64))
+    assert Order.of(order.as_dict()) == order
+    assert "head" not in Order(OPERATION, DOM0, DOMU, Verb.START, Generation(1, 1), 1, {}).as_dict()

@@ -13,6 +13,7 @@ from vps.xen.description import Description, DescriptionRefused
 from vps.xen.messages import (
     SCHEMA,
     Generation,
+    Head,
     MessageRefused,
     Order,
     Outcome,
@@ -56,6 +57,7 @@ class Intake:
                 f"{self._refused} orders were dropped since the agent began, lastly: {error}"
             )
             return
+        self._keep_head(Head.of(value.get("head")))
         try:
             order = Order.of(value)
         except MessageRefused as error:
@@ -80,6 +82,14 @@ class Intake:
         except ValueError as error:
             refusal = {"code": "form", "text": str(error), "output": ""}
         self._write(order, description, refusal)
+
+    def _keep_head(self, head: Head | None) -> None:
+        """Keep the head of the web's chain of events; say it when the web told another one before."""
+        if head is not None and (other := self._context.journal.keep_head(head)):
+            self._context.alarms["chain"] = (
+                f"The web's event {head.seq} has the seal {head.seal[:12]}, and this dom0 was told {other[:12]}: "
+                "the events were changed. See manage.py verify_events."
+            )
 
     def _write(self, order: Order, description: Description | None, refusal: dict[str, str] | None) -> None:
         context = self._context

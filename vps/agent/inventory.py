@@ -15,7 +15,7 @@ from vps.agent.run import CommandMissing, CommandTimeout, run
 from vps.agent.toolstack import ToolstackError
 from vps.agent.verbs import VERBS
 from vps.agent.version import agent_version
-from vps.xen.messages import SCHEMA, Verb
+from vps.xen.messages import SCHEMA, Head, Verb
 from vps.xen.xlparse import DomainRow, HostInfo
 
 logger = logging.getLogger(__name__)
@@ -136,6 +136,7 @@ class Inventory:
             "domains": domains,
             "domus": domus,
             "alarms": self._alarms(free_disk),
+            "heads": [head.as_list() for head in spread(context.journal.heads())],
         }
 
     def _alarms(self, free_disk: int) -> list[dict[str, str]]:
@@ -155,6 +156,15 @@ class Inventory:
                 {"code": "disk", "text": f"The pool {context.config.disk_dir} has {free_disk} MiB left."}
             )
         return told
+
+
+def spread(heads: tuple[Head, ...]) -> tuple[Head, ...]:
+    """Some heads that stand for all: the newest, and older ones at growing distances; newest first."""
+    found, step, at = [], 1, len(heads) - 1
+    while at > 0:
+        found.append(heads[at])
+        at, step = at - step, step * 2
+    return (*found, heads[0]) if heads else ()
 
 
 def bridges(configured: tuple[str, ...]) -> list[str]:

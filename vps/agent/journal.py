@@ -20,10 +20,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from vps.xen.description import Description
-from vps.xen.messages import FINAL_OUTCOMES, Generation, Order, Outcome, ReportKind, Verb
+from vps.xen.messages import FINAL_OUTCOMES, Generation, Head, Order, Outcome, ReportKind, Verb
 from vps.xen.reconcile import Phase, Wanted
 
 SCHEMA = 1
+_KEEP_HEADS = 1000  # of the newest numbers every head is kept
 _KEEP_ORDERS = 90 * 24 * 3600  # seconds; long after not_after has refused every repetition
 
 
@@ -316,6 +317,29 @@ class Journal:
             self._db.execute("UPDATE intents SET resolved = ? WHERE id = ?", (how, intent))
             self._db.execute("DELETE FROM intents WHERE resolved IS NOT NULL AND id <= ? - 1000", (intent,))
 
+    # -- heads of the web's chain of events
+
+    def keep_head(self, head: Head) -> str:
+        """Keep a head; gives the other seal that is kept under its number, "" when there is none."""
+        with self.transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO heads VALUES (?, ?, ?)", (head.seq, head.seal, time.time())
+            )
+            kept = self._db.execute("SELECT seal FROM heads WHERE seq = ?", (head.seq,)).fetchone()[0]
+            # All of the last ones, and one of each day before.
+            self._db.execute(
+                "DELETE FROM heads WHERE seq <= ? - ? AND seq NOT IN"
+                " (SELECT min(seq) FROM heads GROUP BY CAST(at / 86400 AS INTEGER))",
+                (head.seq, _KEEP_HEADS),
+            )
+        return "" if kept == head.seal else str(kept)
+
+    def heads(self) -> tuple[Head, ...]:
+        """The heads that are kept, oldest first."""
+        with self._lock:
+            rows = self._db.execute("SELECT seq, seal FROM heads ORDER BY seq").fetchall()
+        return tuple(Head(row["seq"], row["seal"]) for row in rows)
+
     # -- reports
 
     def report(self, kind: ReportKind, body: Mapping[str, Any], at: int) -> int:
@@ -366,6 +390,7 @@ _TABLES = (
     # AUTOINCREMENT: a number is never given out twice, also when all reports before were acknowledged.
     """CREATE TABLE IF NOT EXISTS reports (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL)""",
+    "CREATE TABLE IF NOT EXISTS heads (seq INTEGER PRIMARY KEY, seal TEXT NOT NULL, at REAL NOT NULL)",
 )
 
 

@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, text in (
         ("run", "run the agent in the foreground"),
         ("check", "say what this dom0 lacks, a line for each item"),
+        ("heads", "print what was kept of the web's chain of events, for manage.py verify_events"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--config", type=Path, default=Path(DEFAULT_CONFIG), metavar="FILE")
@@ -41,7 +42,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         from vps.agent.check import check
 
         return check(config)
+    if arguments.command == "heads":
+        return print_heads(config)
     return run(config)
+
+
+def print_heads(config: Config) -> int:
+    """A line for each head that is kept: its number and its seal."""
+    from vps.agent.journal import Journal, JournalRefused
+
+    try:
+        journal = Journal(config.journal_path)
+    except JournalRefused as error:
+        print(f"berth-agent: {error}", file=sys.stderr)
+        return 2
+    for head in journal.heads():
+        print(head.seq, head.seal)
+    journal.close()
+    return 0
 
 
 def run(config: Config) -> int:

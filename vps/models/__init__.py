@@ -5,7 +5,7 @@ from vps.models.conflict import Conflict
 from vps.models.disk import Disk
 from vps.models.dom0 import CapacityEntry, Dom0, NoRoom
 from vps.models.domu import Domu
-from vps.models.event import Event
+from vps.models.event import Chain, Event
 from vps.models.kernel import Blob, Kernel, KernelVersion, Loader, Upload
 from vps.models.network import MacAddress, Nic
 from vps.models.operation import Operation
@@ -16,6 +16,7 @@ __all__ = [
     "BootEntryRow",
     "BootMenu",
     "CapacityEntry",
+    "Chain",
     "Conflict",
     "Disk",
     "Dom0",

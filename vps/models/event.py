@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Tenant, User
@@ -18,11 +18,14 @@ class EventQuerySet(models.QuerySet["Event"]):
 
 
 class Event(models.Model):
-    """One line of what happened. `kind` is a slug such as `domu.start`; `seal` belongs to the hash chain."""
+    """One line of what happened. `kind` is a slug such as `domu.start`.
+
+    `seq` and `seal` are its place in the chain (vps.chain), both empty until the sealer came by.
+    """
 
     kind = models.CharField(max_length=40)
     at = models.DateTimeField(auto_now_add=True, db_index=True)
-    actor = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+")
+    actor = models.ForeignKey(User, models.PROTECT, null=True, blank=True, related_name="+")
     actor_name = models.CharField(max_length=254, blank=True)
     tenant = models.ForeignKey(Tenant, models.PROTECT, null=True, blank=True, related_name="events")
     domu = models.ForeignKey("vps.Domu", models.PROTECT, null=True, blank=True, related_name="events")
@@ -33,6 +36,7 @@ class Event(models.Model):
     before = models.JSONField(default=dict, blank=True)
     after = models.JSONField(default=dict, blank=True)
     request_id = models.CharField(max_length=64, blank=True)
+    seq = models.PositiveBigIntegerField(null=True, blank=True, unique=True)
     seal = models.CharField(max_length=64, blank=True)
 
     objects = EventQuerySet.as_manager()
@@ -59,3 +63,24 @@ class Event(models.Model):
             request_id=request_id.get(),
             **fields,
         )
+
+
+class Chain(models.Model):
+    """One row: the head of the chain of events, and up to where its beginning was removed."""
+
+    ONLY = 1
+
+    seq = models.PositiveBigIntegerField(default=0)
+    seal = models.CharField(max_length=64, blank=True)
+    pruned_seq = models.PositiveBigIntegerField(default=0)
+    pruned_seal = models.CharField(max_length=64, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.seq}: {self.seal[:12]}"
+
+    @classmethod
+    def locked(cls) -> Chain:
+        """The row, locked until the transaction ends."""
+        assert transaction.get_connection().in_atomic_block
+        cls.objects.get_or_create(pk=cls.ONLY)
+        return cls.objects.select_for_update().get(pk=cls.ONLY)

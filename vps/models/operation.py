@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.ids import new_id
 from accounts.models import User
-from vps.xen.messages import Generation, Order, Verb
+from vps.xen.messages import Generation, Head, Order, Verb
 
 
 class State(models.TextChoices):
@@ -118,8 +118,8 @@ class Operation(models.Model):
         """How long it has taken so far, or took."""
         return ((self.ended_at or timezone.now()) - self.created_at).total_seconds()
 
-    def order(self, not_after: int) -> Order:
-        """The order that asks a dom0 for it."""
+    def order(self, not_after: int, head: Head | None = None) -> Order:
+        """The order that asks a dom0 for it; `head` is of the chain of events."""
         return Order(
             operation=self.id,
             dom0=self.dom0_id,
@@ -129,6 +129,7 @@ class Operation(models.Model):
             not_after=not_after,
             body=self.body,
             request_id=self.request_id,
+            head=head,
         )
 
     def move(self, state: str, **fields: Any) -> bool:

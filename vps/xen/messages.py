@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -27,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 SCHEMA = 1
 MAX_ENVELOPE = 1024 * 1024  # characters
+_SEAL = re.compile(r"[0-9a-f]{64}")
 MAX_WHOLE = 2**63  # what a database column of either side can still hold lies below
 
 
@@ -103,8 +105,32 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class Head:
+    """The newest seal of the chain of events (vps.chain): event number `seq` has the seal `seal`."""
+
+    seq: int
+    seal: str
+
+    def as_list(self) -> list[int | str]:
+        return [self.seq, self.seal]
+
+    @classmethod
+    def of(cls, value: object) -> Head | None:
+        """Read `[seq, seal]`; None for anything else, for a head is never a reason to refuse a message."""
+        if not isinstance(value, (list, tuple)) or len(value) != 2:
+            return None
+        seq, seal = value
+        if isinstance(seq, bool) or not isinstance(seq, int) or not 0 < seq < MAX_WHOLE:
+            return None
+        return cls(seq, seal) if isinstance(seal, str) and _SEAL.fullmatch(seal) else None
+
+
+@dataclass(frozen=True)
 class Order:
-    """One thing to be done on a dom0. `not_after` is Redis TIME in milliseconds."""
+    """One thing to be done on a dom0. `not_after` is Redis TIME in milliseconds.
+
+    `head` is what the dom0 keeps of the chain of events, so that nobody makes it anew unseen.
+    """
 
     operation: UUID
     dom0: UUID
@@ -115,6 +141,7 @@ class Order:
     body: Mapping[str, Any] = field(default_factory=dict)
     v: int = SCHEMA
     request_id: str = ""
+    head: Head | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -127,6 +154,7 @@ class Order:
             "not_after": self.not_after,
             "body": dict(self.body),
             "request_id": self.request_id,
+            **({"head": self.head.as_list()} if self.head else {}),
         }
 
     @classmethod
@@ -147,6 +175,7 @@ class Order:
                 not_after=_whole(value["not_after"]),
                 body=body,
                 request_id=str(value.get("request_id", "")),
+                head=Head.of(value.get("head")),
             )
         except MessageRefused:
             raise
