@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from uuid import UUID
 
-from celery import Task
+from celery import Task, shared_task
 from kombu.exceptions import OperationalError
 
 from accounts.mail import post
 from accounts.models.mail import Mail
-from vps.celery import app
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ class Posting(Task):  # type: ignore[misc]
         return True
 
 
-@app.task(base=Posting, name="send_mail")
+@shared_task(base=Posting, name="send_mail")
 def send_mail(mail_id: str) -> None:
     """One try to send one mail; finds nothing to do when it went out already."""
     mail = Mail.objects.filter(pk=mail_id, state=Mail.State.WAITING).first()

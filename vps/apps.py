@@ -8,3 +8,6 @@ from django.apps import AppConfig
 class VpsConfig(AppConfig):
     name = "vps"
     verbose_name = "Berth"
+
+    def ready(self) -> None:
+        from vps import celery  # noqa: F401  the app that accounts' tasks are rung by

@@ -7,9 +7,9 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
+from accounts.access import operator_required
 from accounts.models import Mail
-from vps.views.page import paged, show, sought
-from vps.views.scope import operator_required
+from accounts.pages import paged, show, sought
 
 
 @require_safe

@@ -1,7 +1,5 @@
-"""What a model method raises when somebody else was first, or the thing is not in a state for it."""
+"""The same for servers as for people."""
 
-from __future__ import annotations
+from accounts.conflict import Conflict
 
-
-class Conflict(Exception):
-    """The change was not made; the text says why and what to do. The page shows it."""
+__all__ = ["Conflict"]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
 from uuid import UUID
 
-from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 
-from accounts.models import Right, User
+from accounts.access import View, operator_required
+from accounts.models import Right
 from vps.models import Domu, Kernel, KernelVersion, Operation, Request
 
-View = Callable[..., HttpResponse]
+__all__ = [
+    "View",
+    "get_domu_or_404",
+    "get_kernel_or_404",
+    "get_operation_or_404",
+    "get_request_or_404",
+    "get_version_or_404",
+    "operator_required",
+]
 
 
 def get_domu_or_404(request: HttpRequest, pk: UUID, right: Right = Right.SEE) -> Domu:
@@ -47,19 +52,6 @@ def get_version_or_404(request: HttpRequest, pk: UUID, right: Right = Right.SEE)
     version = get_object_or_404(KernelVersion.objects.select_related("kernel__tenant", "original"), pk=pk)
     get_kernel_or_404(request, version.kernel_id, right)
     return version
-
-
-def operator_required(view: View) -> View:
-    """For operators; to everybody else the page does not exist."""
-
-    @login_required
-    @wraps(view)
-    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not isinstance(request.user, User) or not request.user.is_operator:
-            raise Http404
-        return view(request, *args, **kwargs)
-
-    return checked
 
 
 def _demand(allowed: bool) -> None:
