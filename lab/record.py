@@ -104,7 +104,8 @@ took under emulation. What xl said was not edited.
 def prepare(ssh: Ssh) -> None:
     """Make the disks that the recorded guests have."""
     ssh.shell(
-        f"mkdir -p {PLACE}; truncate -s 16M {PLACE}/alpha.img {PLACE}/beta.img; echo hello >{PLACE}/text"
+        f"mkdir -p {PLACE}; truncate -s 16M {PLACE}/alpha.img {PLACE}/beta.img; echo hello >{PLACE}/text;"
+        f"head -c 1000000 {IMAGES}/vmlinux.gz >{PLACE}/truncated.gz"
     )
 
 
@@ -231,6 +232,8 @@ def _refusals(recorder: Recorder) -> None:
     refused("kernel-empty", kernel='"/dev/null"', ramdisk="")
     refused("kernel-is-hypervisor", kernel=f'"{IMAGES}/xen"', ramdisk="")
     refused("kernel-is-ramdisk", kernel=f'"{IMAGES}/rd.gz"', ramdisk="")
+    refused("kernel-truncated", kernel=f'"{PLACE}/truncated.gz"', ramdisk="")
+    refused("kernel-wrong-bitness", kernel=f'"{IMAGES}/berth-pv32.bin"', ramdisk="", disk="", vif="")
     refused("no-kernel-setting", kernel="", ramdisk="")
     refused("missing-disk", disk=f"[ 'format=raw,vdev=xvda,access=rw,target={PLACE}/nothing.img' ]")
     refused("missing-phy-disk", disk="[ 'format=raw,vdev=xvda,access=rw,target=/dev/nothing' ]")

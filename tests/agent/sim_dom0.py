@@ -69,6 +69,15 @@ class Console:
             return False
         return True
 
+    def look(self) -> bool:
+        """Read what is there without waiting; False at the end."""
+        while select.select([self.pty.fd], [], [], 0)[0]:
+            try:
+                self.seen += self.pty.read(65536)
+            except EOFError:
+                return False
+        return True
+
     def type(self, text: str) -> None:
         self.pty.write(text.encode())
 

@@ -42,7 +42,8 @@ def attach(machine: Machine, domid: int, attached: Callable[[], None] | None = N
     try:
         os.chdir(machine.domain_path(domid))
     except OSError:
-        return _fail(f"Failed to get domain information: {os.strerror(errno.EINVAL)}", errno.EINVAL)
+        print(f"{domains.NO_TYPE}{domid}\nUnable to attach console", file=sys.stderr)
+        return 1
     lock = os.open("console.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -195,14 +195,17 @@ def _check_disks(disks: list[Disk], domid: int) -> None:
 
 def _check_devices(disks: list[Disk], domid: int) -> None:
     """A vdev must be one, and no two the same."""
-    unable = f"libxl: error: libxl_create.c:1921:domcreate_attach_devices: Domain {domid}:unable to add disk devices"
+    unable = (
+        f"libxl: error: libxl_create.c:1672:domcreate_launch_dm: Domain {domid}:unable to add disk devices"
+    )
     numbers = [disk_number(disk.device) for disk in disks]
     for disk, number in zip(disks, numbers, strict=True):
         if number is None:
+            invalid = f"Domain {domid}:Invalid or unsupported virtual disk identifier {disk.device}"
             raise _undone(
                 domid,
-                "libxl: error: libxl_disk.c:374:libxl__device_from_disk: "
-                f"Domain {domid}:Invalid or unsupported virtual disk identifier {disk.device}",
+                f"libxl: error: libxl_disk.c:214:libxl__device_from_disk: {invalid}",
+                f"libxl: error: libxl_disk.c:335:device_disk_add: {invalid}",
                 unable,
             )
     if len(set(numbers)) != len(numbers):

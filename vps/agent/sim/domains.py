@@ -19,6 +19,8 @@ from vps.agent.sim.host import XEN_OVERHEAD, Machine, read_json
 DOM0_UUID = "00000000-0000-0000-0000-000000000000"
 POWEROFF, REBOOT, SUSPEND, CRASH, WATCHDOG = range(5)
 _REASONS = "-rscwS"
+# What xl says of a number that no domain has; the number follows (recorded).
+NO_TYPE = "libxl: error: libxl_dom.c:37:libxl__domain_type: unable to get domain type for domid="
 
 
 @dataclass(frozen=True)

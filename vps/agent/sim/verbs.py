@@ -135,8 +135,7 @@ def _power(machine: Machine, verb: str, request: str, arguments: list[str]) -> i
         domain = domains.get(machine, domid)
         if domain is None or domid == 0:
             print(
-                f"libxl: error: libxl_domain.c:74:libxl__domain_type: Domain {domid}:unable to get domain type\n"
-                f"{verb} failed (rc=-3)",
+                f"{domains.NO_TYPE}{domid}\n{verb} failed (rc=-3)",
                 file=sys.stderr,
             )
             return 1
@@ -240,8 +239,11 @@ def _hold(machine: Machine, verb: str, arguments: list[str]) -> int:
         return 1
     domain = domains.get(machine, domid)
     if domain is None:
+        pausing = f"libxl: error: libxl_domain.c:587:libxl_domain_pause: Domain {domid}:Pausing domain: No such process"
+        print(pausing if verb == "pause" else f"{domains.NO_TYPE}{domid}", file=sys.stderr)
+    elif verb == "unpause" and not domain.paused:
         print(
-            f"libxl: error: libxl_domain.c:600:libxl_domain_{verb}: Domain {domid}:{verb} failed: No such process",
+            f"libxl: error: libxl_domain.c:688:domain_unpause_done: Domain {domid}:Unpausing domain: Invalid argument",
             file=sys.stderr,
         )
     elif domid != 0:
