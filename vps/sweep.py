@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -16,11 +17,11 @@ from django.utils.translation import gettext as _
 from accounts.mail import sweep_mail
 from vps import dispatch
 from vps.chain import seal_events
-from vps.models import Dom0, Event, KernelVersion, Operation
+from vps.models import Dom0, Event, KernelVersion, Operation, Upload
 from vps.models.domu import Domu
 from vps.models.operation import State
 from vps.redis import admit_missing, now_ms
-from vps.tasks import inspect_version
+from vps.tasks import inspect_part, inspect_version
 from vps.uploads import forget_abandoned
 
 log = logging.getLogger(__name__)
@@ -96,17 +97,25 @@ def _give_up() -> int:
     return count
 
 
-_rung: dict[UUID, datetime] = {}  # version -> when its inspection was last rung for
+_rung: dict[UUID, datetime] = {}  # version or upload -> when its inspection was last rung for
 
 
 def _ring_inspections() -> int:
-    """Versions that wait for inspection since long: the bell was lost, or the worker died."""
-    now = timezone.now()
-    waiting = KernelVersion.objects.filter(
-        state=KernelVersion.State.INSPECTING, created_at__lt=now - timedelta(seconds=20)
-    ).values_list("pk", flat=True)
-    due = [pk for pk in waiting[:50] if _rung.get(pk, now - INSPECTION_AGAIN) <= now - INSPECTION_AGAIN]
+    """What waits for inspection since long: the bell was lost, or the worker died."""
+    late = timezone.now() - timedelta(seconds=20)
+    versions = KernelVersion.objects.filter(state=KernelVersion.State.INSPECTING, created_at__lt=late)
+    parts = Upload.objects.filter(state=Upload.State.INSPECTING, touched_at__lt=late)
+    due = _due(versions.values_list("pk", flat=True)[:50])
+    due_parts = _due(parts.values_list("pk", flat=True)[:50])
     for pk in due:
-        _rung[pk] = now
         inspect_version.ring(pk)
-    return len(due)
+    for pk in due_parts:
+        inspect_part.ring(pk)
+    return len(due) + len(due_parts)
+
+
+def _due(waiting: Iterable[UUID]) -> list[UUID]:
+    now = timezone.now()
+    due = [pk for pk in waiting if _rung.get(pk, now - INSPECTION_AGAIN) <= now - INSPECTION_AGAIN]
+    _rung.update(dict.fromkeys(due, now))
+    return due

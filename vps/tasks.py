@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,25 +21,26 @@ from kombu.exceptions import OperationalError
 
 from accounts.models import Resource
 from accounts.models.quota import release, use
+from vps import inspection
 from vps.celery import app
 from vps.inspection import InspectionFailed, inspect_file
-from vps.models import Event, KernelVersion, Upload
+from vps.models import Blob, Conflict, Event, KernelVersion, Upload
 from vps.storage import keep_file, sum_of
-from vps.uploads import staging
+from vps.uploads import staging, subject
 
 log = logging.getLogger(__name__)
 TRY_FOR = timedelta(minutes=15)  # the sweep rings again each minute
 
 
 class Inspection(Task):  # type: ignore[misc]
-    """The task `inspect_version`, and how it is rung for."""
+    """A task that inspects one row, and how it is rung for."""
 
-    def ring(self, version: UUID) -> bool:
+    def ring(self, row: UUID) -> bool:
         """Put it on the worker's queue; False when Redis is away (the sweep rings again)."""
         try:
-            self.apply_async([str(version)], retry=False)
+            self.apply_async([str(row)], retry=False)
         except (OperationalError, OSError) as error:
-            log.warning("inspection of %s waits, Redis is away: %s", version, error)
+            log.warning("inspection of %s waits, Redis is away: %s", row, error)
             return False
         return True
 
@@ -93,6 +95,9 @@ def inspect_version(version_id: str) -> None:
             tenant=fresh.kernel.tenant,
             reason=fresh.summary,
         )
+        waiting = Upload.objects.filter(onto=fresh, state=Upload.State.INSPECTING)
+        for part in waiting.values_list("pk", flat=True):
+            transaction.on_commit(partial(inspect_part.ring, part))
     log.info("inspected %s: %s", fresh, fresh.state)
 
 
@@ -102,7 +107,7 @@ def _book(version: KernelVersion, upload: Upload | None) -> None:
     if tenant is None:
         return
     if upload is not None:
-        release(tenant, f"upload:{upload.pk}", "inspected")
+        release(tenant, subject(upload), "inspected")
     stored = sum(blob.size for blob in (version.original, version.plain) if blob)
     # The plain kernel was made by us: it may exceed what is left, and is marked as over.
     use(tenant, {Resource.KERNELS: stored}, version.subject, str(version), over=True)
@@ -115,4 +120,74 @@ def _refuse(version: KernelVersion, upload: Upload | None, why: str) -> None:
             state=KernelVersion.State.REFUSED, report=report, summary=why[:500]
         )
         if upload is not None and upload.tenant is not None:
-            release(upload.tenant, f"upload:{upload.pk}", "refused")
+            release(upload.tenant, subject(upload), "refused")
+
+
+@app.task(base=Inspection, name="inspect_part")
+def inspect_part(upload_id: str) -> None:
+    """Inspect a ramdisk or modules, and put them onto their version; a second call finds nothing to do."""
+    upload = Upload.objects.filter(pk=upload_id, state=Upload.State.INSPECTING).first()
+    # While the kernel itself is being inspected, its parts wait; the end of that rings for them.
+    if upload is None or upload.onto is None or upload.onto.state == KernelVersion.State.INSPECTING:
+        return
+    source = staging(upload)
+    try:
+        with source.open("rb") as file:
+            sha256 = sum_of(file)
+    except FileNotFoundError:
+        _fail(upload, _("The file was lost before it was inspected; upload it again."))
+        return
+    if upload.sha256 and upload.sha256 != sha256:
+        _fail(
+            upload,
+            _("The file's SHA-256 is %(is)s, not the announced %(told)s; upload it again.")
+            % {"is": sha256, "told": upload.sha256},
+        )
+        return
+    try:
+        report = inspection.inspect_part(source, upload.part)
+    except InspectionFailed as error:
+        log.error("inspecting the %s of %s: %s", upload.part, upload.onto, error)
+        if timezone.now() - upload.touched_at < TRY_FOR:
+            raise
+        _fail(upload, _("It could not be inspected, by a fault of ours; upload it again later."))
+        return
+    if report["verdict"] != "ok":
+        _fail(upload, str(report["reason"]))
+        return
+    blob = keep_file(source, sha256)
+    try:
+        _put_onto(upload, blob, report)
+    except Conflict as error:
+        _fail(upload, str(error))
+
+
+def _put_onto(upload: Upload, blob: Blob, report: dict[str, Any]) -> None:
+    with transaction.atomic():
+        row = Upload.objects.select_for_update().get(pk=upload.pk)
+        if row.state != Upload.State.INSPECTING or row.onto is None:
+            return
+        if row.tenant is not None:
+            release(row.tenant, subject(row), "inspected")
+        version = row.onto.with_part(row.part, blob, row.filename, report, row.user)
+        row.version, row.state = version, Upload.State.DONE
+        row.save()
+        Event.record(
+            "kernel.part",
+            _("%(version)s has a part now: %(part)s") % {"version": version, "part": row.get_part_display()},
+            actor=row.user,
+            tenant=row.tenant,
+            reason=str(report.get("summary") or "")[:500],
+            after={"filename": row.filename, "size": row.size, "sha256": blob.sha256},
+        )
+
+
+def _fail(upload: Upload, why: str) -> None:
+    """Nothing came of a part: say why, and give its quota back."""
+    with transaction.atomic():
+        moved = Upload.objects.filter(pk=upload.pk, state=Upload.State.INSPECTING).update(
+            state=Upload.State.FAILED, error=why[:500], touched_at=timezone.now()
+        )
+        if moved and upload.tenant is not None:
+            release(upload.tenant, subject(upload), "refused")
+    staging(upload).unlink(missing_ok=True)

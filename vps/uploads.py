@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
-from django.db import transaction
+from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -41,9 +41,41 @@ class WrongOffset(UploadRefused):
 
 
 def begin(
-    *, tenant: Tenant | None, user: User, kernel_name: str, filename: str, size: int, sha256: str = ""
+    *,
+    tenant: Tenant | None,
+    user: User,
+    kernel_name: str,
+    filename: str,
+    size: int,
+    sha256: str = "",
+    part: str = Upload.Part.KERNEL,
+    onto: KernelVersion | None = None,
 ) -> Upload:
-    """Begin an upload of `size` bytes; `tenant` None is the catalogue. Raises UploadRefused, QuotaExceeded."""
+    """Begin an upload of `size` bytes; `tenant` None is the catalogue. Raises UploadRefused, QuotaExceeded.
+
+    A part other than the kernel goes `onto` a version of the same tenant's.
+    """
+    check(kernel_name, filename, size, sha256)
+    if onto is not None:
+        _check_onto(onto)
+    with transaction.atomic():
+        upload = Upload.objects.create(
+            tenant=tenant,
+            user=user,
+            part=part,
+            onto=onto,
+            kernel_name=kernel_name,
+            filename=Path(filename).name[:255] or part,
+            size=size,
+            sha256=sha256,
+        )
+        if tenant is not None:
+            use(tenant, {Resource.KERNELS: size}, subject(upload), f"upload of {upload.filename}", user)
+    return upload
+
+
+def check(kernel_name: str, filename: str, size: int, sha256: str) -> None:
+    """Whether such an upload may begin. Raises UploadRefused."""
     if not _KERNEL_NAME.fullmatch(kernel_name):
         raise UploadRefused(
             _(
@@ -52,7 +84,7 @@ def begin(
             % {"name": kernel_name[:80]}
         )
     if size <= 0:
-        raise UploadRefused(_("%(file)s is empty; choose the kernel file itself.") % {"file": filename[:80]})
+        raise UploadRefused(_("%(file)s is empty; choose the file itself.") % {"file": filename[:80]})
     if size > settings.BERTH_KERNEL_LIMIT:
         raise UploadRefused(
             _("%(file)s is %(size)s; the limit is %(limit)s.")
@@ -64,18 +96,15 @@ def begin(
         )
     if sha256 and not _SHA256.fullmatch(sha256):
         raise UploadRefused(_("The SHA-256 must be 64 hexadecimal digits in small letters."))
-    with transaction.atomic():
-        upload = Upload.objects.create(
-            tenant=tenant,
-            user=user,
-            kernel_name=kernel_name,
-            filename=Path(filename).name[:255] or "kernel",
-            size=size,
-            sha256=sha256,
+
+
+def _check_onto(version: KernelVersion) -> None:
+    if version.deleted_at:
+        raise UploadRefused(_("%(version)s was deleted; choose another version.") % {"version": version})
+    if version.state == KernelVersion.State.REFUSED:
+        raise UploadRefused(
+            _("%(version)s cannot boot, so nothing can stand beside it.") % {"version": version}
         )
-        if tenant is not None:
-            use(tenant, {Resource.KERNELS: size}, _subject(upload), f"upload of {upload.filename}", user)
-    return upload
 
 
 def staging(upload: Upload) -> Path:
@@ -141,10 +170,22 @@ def _locked(upload: Upload) -> Iterator[int]:
         os.close(file)
 
 
-def finish(upload: Upload) -> KernelVersion:
-    """All bytes are there: make the version, and have it inspected. A second call gives the same version."""
-    from vps.tasks import inspect_version
+def finish(upload: Upload) -> KernelVersion | None:
+    """All bytes are there: make the version, and have it inspected. A second call gives the same version.
 
+    None for a part of a version: which one it goes onto is known when it was inspected.
+    """
+    from vps.tasks import inspect_part, inspect_version
+
+    if upload.part != Upload.Part.KERNEL:
+        with transaction.atomic():
+            moved = Upload.objects.filter(
+                pk=upload.pk, state=Upload.State.OPEN, offset=models.F("size")
+            ).update(state=Upload.State.INSPECTING, touched_at=timezone.now())
+            if moved:
+                transaction.on_commit(lambda: inspect_part.ring(upload.pk))
+        upload.refresh_from_db()
+        return upload.version
     with transaction.atomic():
         row = Upload.objects.select_for_update().get(pk=upload.pk)
         if row.version is not None:
@@ -192,11 +233,12 @@ def forget_abandoned() -> int:
                 state=Upload.State.FAILED, error=_("It was not gone on with for a day.")
             )
             if moved and upload.tenant is not None:
-                release(upload.tenant, _subject(upload), "abandoned")
+                release(upload.tenant, subject(upload), "abandoned")
         staging(upload).unlink(missing_ok=True)
         count += moved
     return count
 
 
-def _subject(upload: Upload) -> str:
+def subject(upload: Upload) -> str:
+    """Its name in the quota ledger."""
     return f"upload:{upload.pk}"

@@ -36,6 +36,7 @@ urlpatterns = [
     path("kernels/uploads/", kernel.kernel_upload, name="kernel_upload"),
     path("kernels/uploads/<uuid:pk>/", kernel.kernel_upload_piece, name="kernel_upload_piece"),
     path("kernels/versions/<uuid:pk>/", kernel.kernel_version, name="kernel_version"),
+    path("kernels/versions/<uuid:pk>/parts/", kernel.kernel_parts, name="kernel_parts"),
     path("kernels/versions/<uuid:pk>/delete/", kernel.kernel_version_delete, name="kernel_version_delete"),
     path("kernels/<uuid:pk>/", kernel.kernel, name="kernel"),
     path("kernels/<uuid:pk>/catalogue/", kernel.kernel_catalogue, name="kernel_catalogue"),

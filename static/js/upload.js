@@ -1,9 +1,7 @@
 // Upload by pieces: each goes to its offset, a broken connection goes on where the server says it stands.
 "use strict";
-(() => {
-  const form = document.getElementById("upload");
-  if (!form) return;
-  const input = form.querySelector("#upload-file");
+for (const form of document.querySelectorAll("form.upload")) (() => {
+  const input = form.querySelector(".drop input[type=file]");
   const drop = form.querySelector(".drop");
   const progress = form.querySelector(".upload-progress");
   const bar = progress.querySelector("progress");
@@ -20,7 +18,8 @@
     return `${n.toFixed(1)} TiB`;
   };
   const say = (text) => { problem.firstElementChild.textContent = text; problem.hidden = !text; };
-  const remembered = (file) => `upload:${file.name}:${file.size}:${file.lastModified}`;
+  const onto = form.querySelector("[name=version]")?.value || "";
+  const remembered = (file, target) => `upload:${target.part}:${target.version}:${file.name}:${file.size}:${file.lastModified}`;
 
   class Refused extends Error {}
   async function answer(response) {
@@ -30,22 +29,25 @@
     if (response.status >= 500) throw new Error(`The server answered ${response.status}.`);
     throw new Refused(body.error || `The server refused it (${response.status}).`);
   }
-  async function begin(file) {
-    const known = localStorage.getItem(remembered(file));
+  async function begin(file, target) {
+    const key = remembered(file, target);
+    const known = localStorage.getItem(key);
     if (known) {
       const response = await fetch(known, { headers: { Accept: "application/json" } });
       if (response.ok) {
         const where = await response.json();
         if (where.state === "open" && where.size === file.size) return where;
       }
-      localStorage.removeItem(remembered(file));
+      localStorage.removeItem(key);
     }
     const body = new FormData(form);
-    body.delete("file");
+    for (const name of ["file", "ramdisk", "modules"]) body.delete(name);
+    body.set("part", target.part);
+    if (target.version) body.set("version", target.version);
     body.set("filename", file.name);
     body.set("size", file.size);
     const where = await answer(await fetch(form.action, { method: "POST", body, headers: { "X-CSRFToken": token } }));
-    localStorage.setItem(remembered(file), where.url);
+    localStorage.setItem(key, where.url);
     return where;
   }
   // XMLHttpRequest, for fetch tells nothing of how far a body has been sent.
@@ -63,12 +65,20 @@
       request.send(piece);
     });
   }
-  async function send(file) {
+  // The kernel, and behind it what was chosen to stand beside it.
+  async function sendAll(file) {
     say("");
     running = { stopped: false, request: null };
+    let where = await send(file, { part: form.querySelector("[name=part]")?.value || "kernel", version: onto });
+    for (const more of form.querySelectorAll("input[data-part]")) {
+      if (where && more.files[0]) await send(more.files[0], { part: more.dataset.part, version: where.version_id });
+    }
+    if (where && where.version && !running.stopped) window.location.assign(where.version);
+  }
+  async function send(file, target) {
     progress.hidden = false;
     form.querySelector(".upload-name").textContent = file.name;
-    let where = await begin(file);
+    let where = await begin(file, target);
     const began = performance.now();
     const first = where.offset;
     const show = (done) => {
@@ -81,7 +91,7 @@
     };
     let faults = 0;
     while (where.offset < file.size) {
-      if (running.stopped) return;
+      if (running.stopped) return null;
       const start = where.offset;
       try {
         where = { ...where, ...await answer(await put(where, file.slice(start, start + where.piece), (n) => show(start + n))) };
@@ -94,8 +104,8 @@
       }
     }
     show(file.size);
-    localStorage.removeItem(remembered(file));
-    if (where.version) window.location.assign(where.version);
+    localStorage.removeItem(remembered(file, target));
+    return where;
   }
   function take(file) {
     if (!file || (running && !running.stopped)) return;
@@ -104,8 +114,8 @@
       return;
     }
     const name = form.querySelector("[name=kernel]");
-    if (!name.value) name.value = file.name.replace(/\.gz$/, "").replace(/[^A-Za-z0-9._-]/g, "-").replace(/^[^A-Za-z0-9]+/, "").slice(0, 63);
-    send(file).catch((error) => {
+    if (name && !name.value) name.value = file.name.replace(/\.gz$/, "").replace(/[^A-Za-z0-9._-]/g, "-").replace(/^[^A-Za-z0-9]+/, "").slice(0, 63);
+    sendAll(file).catch((error) => {
       if (!running.stopped) say(error.message);
     }).finally(() => { running.stopped = true; input.value = ""; if (!problem.hidden) progress.hidden = true; });
   }

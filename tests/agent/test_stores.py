@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -255,6 +256,23 @@ def test_a_boot_disk_has_kernels_and_both_menus(tmp_path: Path, kernel: Path) ->
     kernel.touch()
     assert bootdisk.build(again, DOMU, boot, lambda blob: kernel) == sha256
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.img", "boot.img", "kernel"]
+
+
+def test_a_boot_disk_has_ramdisks_and_modules(tmp_path: Path) -> None:
+    files = {name: os.urandom(70_000) for name in ("kernel", "ramdisk", "modules")}
+    refs = {name: BlobRef(hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
+    for name, ref in refs.items():
+        (tmp_path / ref.sha256).write_bytes(files[name])
+    entry = BootEntry("Linux", refs["kernel"], refs["ramdisk"], "ro", "linux 1", refs["modules"])
+    boot = Boot(BootMethod.PVGRUB, 1, (entry,), 0, 5, BlobRef("c" * 64, 5))
+    image = tmp_path / "boot.img"
+    bootdisk.build(image, DOMU, boot, lambda blob: tmp_path / blob.sha256)
+    ramdisk, modules = f"/k/{refs['ramdisk'].sha256[:12]}", f"/m/{refs['modules'].sha256[:16]}"
+    assert f"initrd {ramdisk}\n" in debugfs(image, "cat /grub/menu.lst").decode()
+    assert f"initrd {ramdisk}\n" in debugfs(image, "cat /grub/grub.cfg").decode()
+    assert debugfs(image, f"cat {ramdisk}") == files["ramdisk"]
+    assert debugfs(image, f"cat {modules}") == files["modules"]
+    assert modules.encode() not in debugfs(image, "cat /grub/menu.lst"), "modules are the guest's to take"
 
 
 @pytest.mark.parametrize("entries", [0, 1, 32])

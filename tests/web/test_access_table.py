@@ -125,6 +125,7 @@ TABLE = [
     Address("kernel", (LOGIN, 404, 200, 200, 200, 200, 200), lambda world: [world.version.kernel_id]),
     Address("kernel", (LOGIN, 200, 200, 200, 200, 200, 200), lambda world: [world.catalogue.kernel_id]),
     Address("kernel_version", (LOGIN, 404, 200, 200, 200, 200, 200), lambda world: [world.version.pk]),
+    Address("kernel_parts", (LOGIN, 404, 200, 200, 200, 200, 200), lambda world: [world.version.pk]),
     Address(
         "kernel_version_delete", (LOGIN, 404, 403, 409, 409, 409, 403), lambda world: [world.version.pk], {}
     ),

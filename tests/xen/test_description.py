@@ -15,6 +15,7 @@ from xen_samples import (
     LINUX_BOOT,
     LINUX_DOMU,
     LOADER,
+    MODULES,
     NETBSD,
     NETBSD_BOOT,
     NETBSD_DOMU,
@@ -69,6 +70,17 @@ def test_disks_are_sorted_by_index() -> None:
 )
 def test_bootable(boot: Boot, bootable: bool) -> None:
     assert boot.bootable is bootable
+
+
+WITH_MODULES = replace(LINUX_BOOT, entries=(replace(LINUX_BOOT.entries[0], modules=MODULES),))
+
+
+def test_modules_come_through_and_are_left_out_where_there_are_none() -> None:
+    domu = replace(LINUX_DOMU, boot=WITH_MODULES)
+    assert Description.of(json.loads(json.dumps(domu.as_dict()))) == domu
+    assert "modules" not in LINUX_DOMU.as_dict()["boot"]["entries"][0]
+    assert WITH_MODULES.blobs() == (*LINUX_BOOT.blobs(), MODULES)
+    assert replace(WITH_MODULES, method=BootMethod.DIRECT).blobs() == DIRECT_BOOT.blobs()
 
 
 def test_blobs_are_named_once() -> None:
@@ -198,6 +210,8 @@ BAD_BOOT: list[tuple[str, Any]] = [
     ("entries", [_entry(kernel="/netbsd")]),
     ("entries", [_entry(ramdisk="/initrd")]),
     ("entries", [_entry(ramdisk={})]),
+    ("entries", [_entry(modules="/m")]),
+    ("entries", [_entry(modules={"sha256": "../x", "size": 5})]),
     ("entries", [_entry(label=None)]),
     ("default", 2),
     ("default", -1),

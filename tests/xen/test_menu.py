@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from xen_samples import DIRECT_BOOT, INITRD, LINUX_BOOT, NETBSD, NETBSD_BOOT, OWN_DISK_BOOT, VMLINUZ
+from xen_samples import (
+    DIRECT_BOOT,
+    INITRD,
+    LINUX_BOOT,
+    MODULES,
+    NETBSD,
+    NETBSD_BOOT,
+    OWN_DISK_BOOT,
+    VMLINUZ,
+)
 
 from vps.xen.description import MAX_ENTRIES, BlobRef, Boot, BootEntry, BootMethod
 from vps.xen.menu import BootFile, RenderRefused, grub_cfg, layout, menu_lst
@@ -59,6 +68,16 @@ def test_grub_script_check_does_find_what_is_wrong(tmp_path: Path) -> None:
 def test_each_file_is_on_the_disk_once() -> None:
     boot = replace(LINUX_BOOT, entries=LINUX_BOOT.entries * 3)
     assert layout(boot) == (BootFile("/k/121212121212", VMLINUZ), BootFile("/k/343434343434", INITRD))
+
+
+def test_modules_lie_beside_and_in_no_menu() -> None:
+    boot = replace(LINUX_BOOT, entries=(replace(LINUX_BOOT.entries[0], modules=MODULES),) * 2)
+    assert layout(boot) == (*layout(LINUX_BOOT), BootFile("/m/5656565656565656", MODULES))
+    assert (menu_lst(boot), grub_cfg(boot)) == (
+        menu_lst(replace(LINUX_BOOT, entries=LINUX_BOOT.entries * 2)),
+        grub_cfg(replace(LINUX_BOOT, entries=LINUX_BOOT.entries * 2)),
+    )
+    assert layout(replace(boot, method=BootMethod.DIRECT)) == ()
 
 
 def test_loader_is_not_on_the_boot_disk() -> None:

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Right, Tenant, User
+from vps.models import KernelVersion, Upload
 
 CATALOGUE = "catalogue"
 
 
 class UploadForm(forms.Form):
-    """The beginning of an upload, as the page or a script sends it. `size` in bytes."""
+    """The beginning of an upload, as the page or a script sends it. `size` in bytes.
 
-    tenant = forms.ChoiceField(label=_("For"))
+    A kernel has a tenant and a name; any other part names the version that it goes onto.
+    """
+
+    tenant = forms.ChoiceField(label=_("For"), required=False)
     kernel = forms.CharField(
         label=_("Kernel"),
         max_length=63,
+        required=False,
         help_text=_("A name that you will know again. The same name makes a new version of that kernel."),
     )
+    part = forms.ChoiceField(choices=Upload.Part.choices, required=False)
+    version = forms.UUIDField(required=False)
     filename = forms.CharField(max_length=255)
     size = forms.IntegerField()
     sha256 = forms.CharField(max_length=64, required=False)
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.user = user
         self.tenants = {str(t.pk): t for t in uploadable(user)}
         choices = [(pk, tenant.name) for pk, tenant in self.tenants.items()]
         if user.is_operator:
@@ -34,9 +43,35 @@ class UploadForm(forms.Form):
         field = self.fields["tenant"]
         field.choices = choices  # type: ignore[attr-defined]
 
-    def clean_tenant(self) -> Tenant | None:
-        """The tenant, None for the catalogue."""
-        return self.tenants.get(self.cleaned_data["tenant"])
+    def clean_part(self) -> str:
+        return self.cleaned_data["part"] or Upload.Part.KERNEL
+
+    def clean(self) -> dict[str, Any]:
+        """Gives `tenant` (None for the catalogue), `kernel` and, for a part, `version`."""
+        data = super().clean() or {}
+        if self.errors:
+            return data
+        if data["part"] != Upload.Part.KERNEL:
+            version = self._version(data.get("version"))
+            return {
+                **data,
+                "version": version,
+                "tenant": version.kernel.tenant,
+                "kernel": version.kernel.name,
+            }
+        if not data["tenant"]:
+            raise forms.ValidationError(_("Say for whom the kernel is."))
+        if not data["kernel"]:
+            raise forms.ValidationError(_("Give the kernel a name."))
+        return {**data, "version": None, "tenant": self.tenants.get(data["tenant"])}
+
+    def _version(self, pk: UUID | None) -> KernelVersion:
+        version = KernelVersion.objects.filter(pk=pk).select_related("kernel__tenant").first()
+        if version is not None:
+            mine = str(version.kernel.tenant_id) in self.tenants
+            if mine or (version.kernel.tenant_id is None and self.user.is_operator):
+                return version
+        raise forms.ValidationError(_("There is no such version among the kernels that you may change."))
 
 
 def uploadable(user: User) -> list[Tenant]:

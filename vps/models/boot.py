@@ -196,6 +196,7 @@ def _entry(domu: Domu, draft: EntryDraft, kind: DomainType, method: BootMethod) 
             ramdisk=draft.version.ramdisk.ref() if draft.version.ramdisk else None,
             arguments=check_arguments(draft.arguments),
             label=str(draft.version),
+            modules=draft.version.modules.ref() if draft.version.modules else None,
         )
     except NameRefused as error:
         raise Conflict(str(error)) from error

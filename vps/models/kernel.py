@@ -11,8 +11,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.ids import new_id
-from accounts.models import Tenant, User
-from accounts.models.quota import release
+from accounts.models import Resource, Tenant, User
+from accounts.models.quota import release, use
 from vps.models.conflict import Conflict
 from vps.models.event import Event
 from vps.xen.description import BlobRef
@@ -78,7 +78,11 @@ class Kernel(models.Model):
 
 
 class KernelVersion(models.Model):
-    """One upload of a kernel, and what inspection said of it (`report`: vps.xen.inspect's JSON)."""
+    """One upload of a kernel, and what inspection said of it (`report`: vps.xen.inspect's JSON).
+
+    It may carry a ramdisk and an archive of modules. Once it stood in a menu it is never changed: what comes later
+    makes another version with the same kernel.
+    """
 
     class State(models.TextChoices):
         INSPECTING = "inspecting", gettext_lazy("being inspected")
@@ -93,6 +97,10 @@ class KernelVersion(models.Model):
     original = models.ForeignKey(Blob, models.PROTECT, null=True, blank=True, related_name="+")
     plain = models.ForeignKey(Blob, models.PROTECT, null=True, blank=True, related_name="+")
     ramdisk = models.ForeignKey(Blob, models.PROTECT, null=True, blank=True, related_name="+")
+    modules = models.ForeignKey(Blob, models.PROTECT, null=True, blank=True, related_name="+")
+    # For each part beside the kernel: its file name, and vps.xen.inspect.parts' report.
+    parts = models.JSONField(default=dict, blank=True)
+    made_from = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="+")
     report = models.JSONField(default=dict, blank=True)
     summary = models.CharField(max_length=500, blank=True)
     note = models.TextField(blank=True)
@@ -136,6 +144,46 @@ class KernelVersion(models.Model):
             menu__serial__gte=Least("menu__domu__menu_serial", "menu__domu__prepared_serial"),
         ).exists()
 
+    @property
+    def fixed(self) -> bool:
+        """Whether it stood in a menu, so that its name must go on meaning what it meant there."""
+        return self.boot_entries.exists()
+
+    @property
+    def blobs(self) -> list[Blob]:
+        """The files that it is made of."""
+        return [blob for blob in (self.original, self.plain, self.ramdisk, self.modules) if blob]
+
+    def with_part(
+        self, part: str, blob: Blob, filename: str, report: dict[str, Any], by: User
+    ) -> KernelVersion:
+        """Put a ramdisk or modules beside it; gives itself, or the new version where it may not be changed.
+
+        Inside the transaction of the caller. Raises Conflict when it was deleted, or cannot boot.
+        """
+        kernel = Kernel.objects.select_for_update().get(pk=self.kernel_id)
+        fresh = KernelVersion.objects.select_for_update().get(pk=self.pk)
+        if fresh.deleted_at:
+            raise Conflict(_("%(version)s was deleted; choose another version.") % {"version": fresh})
+        if fresh.state != self.State.OK:
+            raise Conflict(_("%(version)s cannot boot, so nothing can stand beside it.") % {"version": fresh})
+        tenant = fresh.kernel.tenant
+        if fresh.fixed or getattr(fresh, f"{part}_id"):
+            old, kept = fresh.pk, [blob for blob in fresh.blobs if blob.pk != getattr(fresh, f"{part}_id")]
+            last = kernel.versions.order_by("-number").values_list("number", flat=True).first() or 0
+            fresh.pk, fresh._state.adding = new_id(), True
+            fresh.number, fresh.made_from_id, fresh.uploaded_by = last + 1, old, by
+            if tenant is not None:
+                stored = sum(blob.size for blob in kept)
+                # Both versions count what they hold: it stays when the other is deleted.
+                use(tenant, {Resource.KERNELS: stored}, fresh.subject, str(fresh), by, over=True)
+        setattr(fresh, part, blob)
+        fresh.parts = {**fresh.parts, part: {"filename": filename, **report}}
+        fresh.save()
+        if tenant is not None:
+            use(tenant, {Resource.KERNELS: blob.size}, fresh.subject, str(fresh), by, over=True)
+        return fresh
+
     def delete_content(self, by: User) -> None:
         """Forget the files of this version; the row stays for what names it. Raises Conflict when in use."""
         with transaction.atomic():
@@ -173,22 +221,35 @@ class KernelVersion(models.Model):
 
 
 class Upload(models.Model):
-    """A file on its way in, piece by piece; `offset` bytes are safe in the staging file."""
+    """A file on its way in, piece by piece; `offset` bytes are safe in the staging file.
+
+    A kernel becomes a version when it is complete. Any other `part` goes `onto` a version once it was inspected.
+    """
 
     class State(models.TextChoices):
         OPEN = "open", gettext_lazy("in progress")
+        INSPECTING = "inspecting", gettext_lazy("being inspected")
         DONE = "done", gettext_lazy("complete")
         FAILED = "failed", gettext_lazy("failed")
+
+    class Part(models.TextChoices):
+        KERNEL = "kernel", gettext_lazy("kernel")
+        RAMDISK = "ramdisk", gettext_lazy("ramdisk")
+        MODULES = "modules", gettext_lazy("modules")
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.ForeignKey(Tenant, models.PROTECT, null=True, blank=True, related_name="uploads")
     user = models.ForeignKey(User, models.CASCADE, related_name="+")
+    part = models.CharField(max_length=8, choices=Part.choices, default=Part.KERNEL)
+    onto = models.ForeignKey(
+        KernelVersion, models.CASCADE, null=True, blank=True, related_name="part_uploads"
+    )
     kernel_name = models.CharField(max_length=63)
     filename = models.CharField(max_length=255)
     size = models.PositiveBigIntegerField()
     offset = models.PositiveBigIntegerField(default=0)
     sha256 = models.CharField(max_length=64, blank=True)  # as the sender said, if they did
-    state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
+    state = models.CharField(max_length=12, choices=State.choices, default=State.OPEN)
     error = models.CharField(max_length=500, blank=True)
     version = models.ForeignKey(KernelVersion, models.SET_NULL, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import template
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.models.quota import size_text
 from vps.models import KernelVersion
+from vps.xen.devices import BOOT_DISK_VDEV
+from vps.xen.menu import modules_path
 
 register = template.Library()
 
@@ -28,6 +32,16 @@ _FACTS = {
     "pae": gettext_lazy("PAE"),
     "pv": gettext_lazy("PV"),
     "pvh": gettext_lazy("PVH"),
+    "size": gettext_lazy("Size"),
+    "unpacked_size": gettext_lazy("Unpacked"),
+    "sha256": gettext_lazy("SHA-256"),
+}
+_PARTS = {"ramdisk": gettext_lazy("Ramdisk"), "modules": gettext_lazy("Modules")}
+_PART_FACTS = {
+    "filename": gettext_lazy("File"),
+    "holds": gettext_lazy("Holds"),
+    "compression": gettext_lazy("Compression"),
+    "files": gettext_lazy("Files"),
     "size": gettext_lazy("Size"),
     "unpacked_size": gettext_lazy("Unpacked"),
     "sha256": gettext_lazy("SHA-256"),
@@ -54,6 +68,48 @@ def facts(version: KernelVersion) -> list[tuple[str, str]]:
     if isinstance(features, dict):
         rows += [(key, _value(key, value)) for key, value in features.items()]
     return [(name, value) for name, value in rows if value]
+
+
+@register.filter
+def beside(version: KernelVersion) -> list[tuple[str, str, list[tuple[str, str]], list[str]]]:
+    """(part, its name, its facts, warnings) for what stands beside the kernel."""
+    found = []
+    for part, name in _PARTS.items():
+        told = version.parts.get(part)
+        if told and getattr(version, f"{part}_id"):
+            rows = [(str(label), _value(key, told.get(key))) for key, label in _PART_FACTS.items()]
+            if part == "modules":
+                rows.insert(1, (_("Releases"), ", ".join(told.get("releases") or [])))
+            found.append((part, str(name), [r for r in rows if r[1]], _part_warnings(version, part, told)))
+    return found
+
+
+def _part_warnings(version: KernelVersion, part: str, told: dict[str, Any]) -> list[str]:
+    warnings = [str(text) for text in told.get("warnings") or []]
+    release = str(version.report.get("release") or "")
+    if part == "modules" and release and not any(name in release for name in told.get("releases") or []):
+        warnings.append(
+            _("The kernel is %(kernel)s, the modules are of %(modules)s: it will not load them.")
+            % {"kernel": release, "modules": ", ".join(told.get("releases") or [])}
+        )
+    return warnings
+
+
+@register.filter
+def modules_lines(version: KernelVersion) -> str:
+    """What is typed in the server to take the modules from the boot disk."""
+    if version.modules is None:
+        return ""
+    told = version.parts.get("modules") or {}
+    netbsd = version.report.get("guest_os") == "NetBSD"
+    mount = "mount -t ext2fs -o ro /dev/xbd1d /mnt" if netbsd else f"mount -o ro /dev/{BOOT_DISK_VDEV} /mnt"
+    # An entry for lib itself would take the place of the link lib -> usr/lib; only GNU tar can be told not to.
+    keep = " --keep-directory-symlink" if told.get("own_lib") and not netbsd else ""
+    unpack = {"gzip": "-xzf", "xz": "-xJf", "zstd": "--zstd -xf"}.get(str(told.get("compression")), "-xf")
+    lines = [mount, f"tar -C /{keep} {unpack} /mnt{modules_path(version.modules.ref())}", "umount /mnt"]
+    if not netbsd:
+        lines += [f"depmod -a {release}" for release in told.get("releases") or []]
+    return "\n".join(lines)
 
 
 def _value(key: str, value: object) -> str:

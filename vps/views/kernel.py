@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -13,6 +15,7 @@ from django.db.models import Prefetch, Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -62,11 +65,14 @@ def kernel_version(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The verdict, then the facts."""
     version = get_version_or_404(request, pk)
     template = "kernels/_verdict.html" if request.htmx else "kernels/version.html"
-    return render(
-        request,
-        template,
-        {"version": version, "kernel": version.kernel, "may_change": _may(request, version)},
-    )
+    return render(request, template, _context(request, version))
+
+
+@login_required
+@require_safe
+def kernel_parts(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """What stands beside a version's kernel, as a fragment that asks again while something is being inspected."""
+    return render(request, "kernels/_parts.html", _context(request, get_version_or_404(request, pk)))
 
 
 @login_required
@@ -77,7 +83,7 @@ def kernel_version_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     try:
         version.delete_content(request.user)
     except Conflict as error:
-        context = {"version": version, "kernel": version.kernel, "may_change": True, "conflict": str(error)}
+        context = {**_context(request, version), "conflict": str(error)}
         return render(request, "kernels/version.html", context, status=409)
     return redirect("kernel", pk=version.kernel_id)
 
@@ -107,6 +113,8 @@ def kernel_upload(request: HttpRequest) -> HttpResponse:
             filename=data["filename"],
             size=data["size"],
             sha256=data["sha256"],
+            part=data["part"],
+            onto=data["version"],
         )
     except (uploads.UploadRefused, QuotaExceeded) as error:
         return _no(str(error), 422)
@@ -157,19 +165,36 @@ def _body(request: HttpRequest, length: int) -> Iterator[bytes]:
 
 
 def _where(upload: Upload) -> dict[str, object]:
-    version = upload.version
+    version = upload.version or upload.onto
     return {
         "url": reverse("kernel_upload_piece", args=[upload.pk]),
         "offset": upload.offset,
         "size": upload.size,
         "state": upload.state,
         "piece": settings.BERTH_UPLOAD_PIECE,
+        "part": upload.part,
         "version": reverse("kernel_version", args=[version.pk]) if version else None,
+        "version_id": str(version.pk) if version else None,
+        "error": upload.error or None,
     }
 
 
 def _no(text: str, status: int) -> JsonResponse:
     return JsonResponse({"error": text}, status=status)
+
+
+def _context(request: HttpRequest, version: KernelVersion) -> dict[str, Any]:
+    """What a version's page shows."""
+    recent = timezone.now() - timedelta(days=1)
+    parts = version.part_uploads.exclude(state=Upload.State.OPEN).filter(touched_at__gt=recent)
+    return {
+        "version": version,
+        "kernel": version.kernel,
+        "may_change": _may(request, version),
+        "part_uploads": parts.select_related("version__kernel").order_by("created_at"),
+        "parts_move": any(part.state == Upload.State.INSPECTING for part in parts),
+        "limit": settings.BERTH_KERNEL_LIMIT,
+    }
 
 
 def _may(request: HttpRequest, version: KernelVersion) -> bool:

@@ -136,6 +136,7 @@ class BootEntry:
     ramdisk: BlobRef | None = None
     arguments: str = ""
     label: str = ""  # "my-kernel 3": what pages and logs call the kernel version
+    modules: BlobRef | None = None  # a tar archive that the guest finds on the boot disk
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -144,17 +145,21 @@ class BootEntry:
             "ramdisk": self.ramdisk.as_dict() if self.ramdisk else None,
             "arguments": self.arguments,
             "label": self.label,
+            # Only where there are some, so that an entry without them reads as it always did.
+            **({"modules": self.modules.as_dict()} if self.modules else {}),
         }
 
     @classmethod
     def of(cls, value: Any) -> BootEntry:
         ramdisk = _mapping(value).get("ramdisk")
+        modules = _mapping(value).get("modules")
         return cls(
             check_title(_text(value, "title")),
             BlobRef.of(_mapping(value).get("kernel")),
             BlobRef.of(ramdisk) if ramdisk is not None else None,
             check_arguments(_text(value, "arguments")),
             _text(value, "label")[:200],
+            BlobRef.of(modules) if modules is not None else None,
         )
 
 
@@ -187,7 +192,7 @@ class Boot:
         return bool(self.entries) and (self.method is BootMethod.DIRECT or self.loader is not None)
 
     def blobs(self) -> tuple[BlobRef, ...]:
-        """Every file that the dom0 needs for it, each once."""
+        """Every file that the dom0 needs for it, each once. Modules lie on a boot disk, or nowhere."""
         wanted: dict[str, BlobRef] = {}
         if self.loader and self.method is not BootMethod.DIRECT:
             wanted[self.loader.sha256] = self.loader
@@ -195,6 +200,8 @@ class Boot:
             wanted[entry.kernel.sha256] = entry.kernel
             if entry.ramdisk:
                 wanted[entry.ramdisk.sha256] = entry.ramdisk
+            if entry.modules and self.method is not BootMethod.DIRECT:
+                wanted[entry.modules.sha256] = entry.modules
         return tuple(wanted.values())
 
     @classmethod

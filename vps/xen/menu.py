@@ -16,13 +16,24 @@ from vps.xen.description import BlobRef, Boot, BootEntry, BootMethod
 from vps.xen.names import NameRefused, check_arguments, check_title
 from vps.xen.refused import RenderRefused
 
-__all__ = ["MENU_CFG", "MENU_LST", "BootFile", "RenderRefused", "grub_cfg", "layout", "menu_lst"]
+__all__ = [
+    "MENU_CFG",
+    "MENU_LST",
+    "BootFile",
+    "RenderRefused",
+    "grub_cfg",
+    "layout",
+    "menu_lst",
+    "modules_path",
+]
 
 MENU_LST = "/grub/menu.lst"
 MENU_CFG = "/grub/grub.cfg"
 FOLDER = "/k"
+MODULES_FOLDER = "/m"
 
 _NAME_DIGITS = 12  # hexadecimal; short enough to be typed at GRUB's prompt
+_MODULES_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -34,10 +45,11 @@ class BootFile:
 
 
 def layout(boot: Boot) -> tuple[BootFile, ...]:
-    """The kernels and ramdisks that the boot disk must hold, each once; () when there is no boot disk.
+    """The files that the boot disk must hold, each once; () when there is no boot disk.
 
-    Names are the first digits of the content's sum, so that a changed order of entries changes no file, and
-    as many as tell all files apart.
+    Kernels and ramdisks, which the loader reads, and archives of modules, which the guest does. Names are the
+    first digits of the content's sum, so that a changed order of entries changes no file, and as many as tell
+    all kernels and ramdisks apart.
     """
     if boot.method is BootMethod.DIRECT:
         return ()
@@ -49,7 +61,16 @@ def layout(boot: Boot) -> tuple[BootFile, ...]:
     digits = _NAME_DIGITS
     while len({sha256[:digits] for sha256 in blobs}) < len(blobs):
         digits += 1
-    return tuple(BootFile(f"{FOLDER}/{sha256[:digits]}", blob) for sha256, blob in blobs.items())
+    modules = {entry.modules.sha256: entry.modules for entry in boot.entries if entry.modules}
+    return (
+        *(BootFile(f"{FOLDER}/{sha256[:digits]}", blob) for sha256, blob in blobs.items()),
+        *(BootFile(modules_path(blob), blob) for blob in modules.values()),
+    )
+
+
+def modules_path(blob: BlobRef) -> str:
+    """Where an archive of modules lies on the boot disk: the same on each, for pages tell people to type it."""
+    return f"{MODULES_FOLDER}/{blob.sha256[:_MODULES_DIGITS]}"
 
 
 def menu_lst(boot: Boot, fallback: int | None = None) -> str:
@@ -179,7 +200,7 @@ def _check_entry(entry: BootEntry) -> None:
 
 
 def _paths(boot: Boot) -> dict[str, str]:
-    return {file.blob.sha256: file.path for file in layout(boot)}
+    return {file.blob.sha256: file.path for file in layout(boot) if file.path.startswith(f"{FOLDER}/")}
 
 
 def _kernel(entry: BootEntry, paths: dict[str, str]) -> str:

@@ -1,4 +1,5 @@
 """`python -m vps.xen.inspect FILE [--plain OUT]`: the report on a kernel as one JSON object.
+`python -m vps.xen.inspect --part ramdisk|modules FILE`: the same on what may stand beside a kernel.
 
 Exit 0: ok. 1: refused. 2: the file cannot be read (a sentence on stderr), or the command is wrong.
 
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from vps.xen.inspect.inspection import Examined
+    from vps.xen.inspect.parts import PartReport
     from vps.xen.inspect.report import Report
     from vps.xen.inspect.verdicts import Refusal
 
-USAGE = "usage: python -m vps.xen.inspect FILE [--plain OUT]"
+USAGE = "usage: python -m vps.xen.inspect FILE [--plain OUT] | --part ramdisk|modules FILE"
 GRACE_SECONDS = 2
 
 
@@ -43,6 +45,8 @@ class CannotRead(Exception):
 
 
 def main(argv: list[str]) -> int:
+    if argv[:1] == ["--part"] and len(argv) == 3 and argv[1] in ("ramdisk", "modules") and argv[2]:
+        return main_of_part(argv[1], argv[2])
     try:
         path, plain = arguments(argv)
     except ValueError:
@@ -56,6 +60,42 @@ def main(argv: list[str]) -> int:
         return 2
     print(json.dumps(report.as_dict()))
     return 0 if report.ok else 1
+
+
+def main_of_part(part: str, path: str) -> int:
+    confine(limits.MIB, limits.MODULES_CPU_SECONDS if part == "modules" else limits.CPU_SECONDS)
+    try:
+        report = look_at_part(part, path)
+    except CannotRead as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(json.dumps(report.as_dict()))
+    return 0 if report.ok else 1
+
+
+def look_at_part(name: str, path: str) -> PartReport:
+    """The report on a ramdisk or an archive of modules. Raises CannotRead."""
+    from vps.xen.inspect.parts import Part, inspect_part, refused_part
+
+    part, size = Part(name), 0
+    try:
+        descriptor, size = open_file(path)
+        try:
+            if not 0 < size <= limits.FILE_LIMIT:
+                return inspect_part(part, b"") if not size else refused_part(part, too_long(size), size)
+            return inspect_part(part, memoryview(mmap.mmap(descriptor, size, prot=mmap.PROT_READ)))
+        finally:
+            os.close(descriptor)
+    except OutOfTime:
+        return refused_part(part, "The file takes too long to unpack and read: use a smaller one.", size)
+    except (OSError, MemoryError):
+        return refused_part(part, "The file needs more memory to read than inspection may use.", size)
+
+
+def too_long(size: int) -> str:
+    from vps.xen.inspect.verdicts import mib
+
+    return f"The file is {mib(size)}; the limit is {mib(limits.FILE_LIMIT)}."
 
 
 def arguments(argv: list[str]) -> tuple[str, str | None]:
@@ -77,9 +117,9 @@ def arguments(argv: list[str]) -> tuple[str, str | None]:
     return path, plain
 
 
-def confine(file_size: int) -> None:
+def confine(file_size: int, cpu: int = limits.CPU_SECONDS) -> None:
     """No more than these, from here on: cpu, memory, size of files written; no core."""
-    lower(resource.RLIMIT_CPU, limits.CPU_SECONDS, limits.CPU_SECONDS + GRACE_SECONDS)
+    lower(resource.RLIMIT_CPU, cpu, cpu + GRACE_SECONDS)
     lower(resource.RLIMIT_AS, limits.ADDRESS_SPACE, limits.ADDRESS_SPACE)
     lower(resource.RLIMIT_CORE, 0, 0)
     lower(resource.RLIMIT_FSIZE, file_size, file_size)

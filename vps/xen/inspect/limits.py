@@ -10,6 +10,12 @@ FILE_LIMIT = 256 * MIB
 UNPACKED_LIMIT = 256 * MIB
 """Largest kernel after unpacking, bytes. (libxenguest's own limit is 1 GiB: XC_DOM_DECOMPRESS_MAX.)"""
 
+MODULES_UNPACKED_LIMIT = 1 << 30
+"""Largest archive of modules after unpacking, bytes. It is read in a stream and never held."""
+
+MODULES_CPU_SECONDS = 40
+"""For such an archive: xz unpacks some 100 MiB in a second."""
+
 XEN_UNPACKED_LIMIT = 1 << 30
 """libxenguest, xg_dom_core.c: a gzip file that claims more is not unpacked at all."""
 

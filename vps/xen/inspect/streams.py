@@ -90,6 +90,21 @@ def unpack(method: Compression, data: memoryview, room: int) -> Unpacked:
     return Unpacked(memoryview(space)[:at], False, False, 0)
 
 
+def pieces(method: Compression, data: memoryview, room: int) -> Iterator[bytes | memoryview]:
+    """What `data` unpacks to, at most some `room` bytes of it, in pieces that are not kept.
+
+    Raises StreamError, also when there is something behind the stream: who unpacks it for good would read that too.
+    """
+    if method is Compression.NONE:
+        yield from (data[at : at + PIECE] for at in range(0, len(data), PIECE))
+        return
+    for piece in _METHODS[method](data, room):
+        if not isinstance(piece, End):
+            yield piece
+        elif piece.unused:
+            raise StreamError
+
+
 def _gzip(data: memoryview, room: int) -> Iterator[bytes | End]:
     """The first member alone, as both loaders read it."""
     import zlib
