@@ -15,6 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from vps.models.boot_record import BootRecord
 from vps.models.dom0 import Dom0
 from vps.models.domu import Domu
 from vps.models.event import Event
@@ -174,6 +175,7 @@ def _booted(dom0: Dom0, report: Report) -> None:
     domu.seen = Seen(Observed.RUNNING, max(report.at, domu.observed_ms))
     domu.last_end = {}
     domu.save()
+    BootRecord.booted(domu, dict(body), domu.booted_at)
     Event.record(
         "domu.booted",
         _("%(name)s booted %(label)s") % {"name": domu, "label": domu.booted_label or _("its own kernel")},
@@ -188,6 +190,8 @@ def _ended(dom0: Dom0, report: Report) -> None:
     body = report.body
     domu = _own(dom0, body["domu"])
     run = UUID(str(body["run"]))
+    if record := BootRecord.of(domu, run):
+        record.end(str(body["reason"]), _time(report.at))
     if domu.run is not None and run != domu.run:
         return
     domu.last_end = {

@@ -18,6 +18,7 @@ from accounts.mail import sweep_mail
 from vps import dispatch
 from vps.chain import seal_events
 from vps.models import Dom0, Event, KernelVersion, Operation, Upload
+from vps.models.boot_record import judge_running
 from vps.models.domu import Domu
 from vps.models.operation import State
 from vps.redis import admit_missing, now_ms
@@ -35,6 +36,7 @@ def sweep() -> dict[str, int]:
         "admitted": len(admit_missing(Dom0.objects.all())),
         "lost": _give_up(),
         "sent": _send_again(),
+        "well": judge_running(),
         "inspections": _ring_inspections(),
         "uploads": forget_abandoned(),
         "mail": sweep_mail(),

@@ -1,6 +1,7 @@
 """The rows of Berth, by noun."""
 
 from vps.models.boot import BootEntryRow, BootMenu
+from vps.models.boot_record import BootRecord
 from vps.models.conflict import Conflict
 from vps.models.disk import Disk
 from vps.models.dom0 import CapacityEntry, Dom0, NoRoom
@@ -15,6 +16,7 @@ __all__ = [
     "Blob",
     "BootEntryRow",
     "BootMenu",
+    "BootRecord",
     "CapacityEntry",
     "Chain",
     "Conflict",
