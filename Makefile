@@ -31,8 +31,8 @@ demo: $(VENV)/dev.stamp ## the whole way, a line for each step: make demo [ARGS=
 chaos: $(VENV)/dev.stamp ## kill everything at random: make chaos [OPERATIONS=500] [SEED=7]
 	BERTH_STORM_OPERATIONS=$(or $(OPERATIONS),500) BERTH_STORM_SEED=$(or $(SEED),7) $(PY) -m pytest tests/chaos
 
-oracle: $(VENV)/dev.stamp ## inspection against libxenguest (Debian: gcc, libxen-dev): make oracle [COUNT=20000] [SEED=1]
-	$(PY) -m tests.oracle $(or $(COUNT),20000) $(or $(SEED),1)
+oracle: $(VENV)/dev.stamp ## inspection against libxenguest and GRUB (Debian: gcc, libxen-dev, grub-common): make oracle [ARGS="--full 0"]
+	$(PY) -m tests.oracle $(ARGS)
 
 bench: $(VENV)/dev.stamp ## measure: the console's whole way
 	$(PY) bench/console.py

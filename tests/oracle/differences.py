@@ -1,7 +1,7 @@
-"""Where inspection differs from libxenguest on purpose. docs/kernels.md has the same list; a test holds them together.
+"""Where inspection differs from the loaders on purpose. docs/kernels.md has the same lists; a test holds them together.
 
-Each difference goes one way: libxenguest accepts, Berth refuses. Berth never offers for direct boot what libxenguest
-refuses.
+Each difference goes one way: libxenguest or grub-file accepts, Berth refuses. Berth never offers for a path what its
+loader refuses.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ class Difference:
     codes: frozenset[Code]
     reason: str
 
+
+PV, PVH = "direct_pv", "direct_pvh"
 
 DIFFERENCES = (
     Difference(
@@ -61,12 +63,53 @@ DIFFERENCES = (
 )
 
 
+# grub-file reads headers alone. GRUB then loads, and boots or breaks: what it would notice only then is refused before.
+GRUB_DIFFERENCES = (
+    Difference(
+        "grub: dom0 kernel",
+        frozenset({Code.DOM0_KERNEL}),
+        "As above: whoever loads it, it faults in its first driver.",
+    ),
+    Difference(
+        "grub: PVH only",
+        frozenset({Code.PVH_ONLY}),
+        "grub-file finds Xen notes and asks for no ENTRY; GRUB's PV loader would start the ELF entry.",
+    ),
+    Difference(
+        "grub: cut short or damaged",
+        frozenset({Code.CUT_SHORT, Code.DAMAGED, Code.TRAILING_BYTES}),
+        "grub-file reads the front of the file; GRUB checks no sums, and loads what is left.",
+    ),
+    Difference(
+        "grub: headers",
+        frozenset({Code.HEADERS}),
+        "A table that GRUB does not check and reads past, or nothing to load.",
+    ),
+    Difference(
+        "grub: addresses",
+        frozenset({Code.ADDRESSES}),
+        "Segments to be loaded where no domU has memory: GRUB fails when it places them.",
+    ),
+    Difference(
+        "grub: notes",
+        frozenset({Code.NOTES}),
+        "A Xen note that is longer than its area: GRUB reads what lies behind.",
+    ),
+    Difference(
+        "grub: size",
+        frozenset({Code.TOO_LARGE, Code.UNPACKS_TOO_LARGE, Code.NO_MEMORY, Code.NO_TIME}),
+        "As above: the limits are for what Berth keeps and unpacks.",
+    ),
+)
+
+
 def agrees(path: str, report: Report, answer: Answer) -> str | None:
     """None when inspection and libxenguest say the same; the difference's name; "WRONG ..." for anything else."""
     ok = report.original_paths[path] == "ok"
     if ok and answer.accepted:
-        if path == "direct_pv" and answer.guest_type != report.guest_type:
-            return f"WRONG type: {report.guest_type}, libxenguest says {answer.guest_type}"
+        guest_type = report.guest_type if path == PV else "hvm-3.0-x86_32"
+        if answer.guest_type != guest_type:
+            return f"WRONG type: {guest_type}, libxenguest says {answer.guest_type}"
         return None
     if not ok and not answer.accepted:
         return None
@@ -77,3 +120,16 @@ def agrees(path: str, report: Report, answer: Answer) -> str | None:
         if code in difference.codes and (difference.name != "firmware" or answer.loader == "HVM-generic"):
             return difference.name
     return f"WRONG: refused ({code}: {report.original_paths[path]}), but libxenguest takes it as {answer.guest_type}"
+
+
+def agrees_with_grub(report: Report, taken: bool) -> str | None:
+    """The same of the path `pvgrub` and grub-file's word."""
+    code = report.path_codes["pvgrub"]
+    if taken == (code is None):
+        return None
+    if not taken:
+        return "WRONG: ok, but grub-file refuses"
+    for difference in GRUB_DIFFERENCES:
+        if code in difference.codes:
+            return difference.name
+    return f"WRONG: refused ({code}: {report.original_paths['pvgrub']}), but grub-file takes it"

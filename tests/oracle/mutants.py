@@ -9,11 +9,18 @@ import random
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from tests import kernels
 
 COMPRESSIONS = kernels.COMPRESSIONS
+
+
+@lru_cache(maxsize=16)
+def packed(data: bytes, method: str) -> bytes:
+    """kernels.compress, of which a full-size kernel's xz takes half a minute: the last ones are kept."""
+    return kernels.compress(data, method)
 
 
 class Mutant(NamedTuple):
@@ -268,7 +275,7 @@ def stripped_headers(elf: bytes, dice: random.Random) -> bytes:
 
 
 def recompression(data: bytes, dice: random.Random) -> bytes:
-    return kernels.compress(data, dice.choice(COMPRESSIONS))
+    return packed(data, dice.choice(COMPRESSIONS))
 
 
 def gzipped(data: bytes, dice: random.Random) -> bytes:
@@ -285,7 +292,7 @@ def gzipped(data: bytes, dice: random.Random) -> bytes:
 
 def nested(data: bytes, dice: random.Random) -> bytes:
     outer = dice.choice(("gzip", "gzip", "xz", "lzo", "bzip2"))
-    return kernels.compress(kernels.compress(data, dice.choice(COMPRESSIONS)), outer)
+    return kernels.compress(packed(data, dice.choice(COMPRESSIONS)), outer)
 
 
 def concatenated(data: bytes, dice: random.Random) -> bytes:
@@ -307,20 +314,25 @@ def concatenated(data: bytes, dice: random.Random) -> bytes:
 
 def packed_bits(data: bytes, dice: random.Random) -> bytes:
     """A bit of the gzip file, mostly in its header or trailer."""
-    out = kernels.compress(data, "gzip")
+    out = packed(data, "gzip")
     spot = dice.choice((dice.randrange(10), len(out) - 1 - dice.randrange(8), dice.randrange(len(out))))
     return flip(out, spot, dice)
 
 
+@lru_cache(maxsize=16)
+def packed_payload(data: bytes, method: str) -> bytes:
+    return kernels.compress_payload(data, method)
+
+
 def payload(data: bytes, dice: random.Random) -> bytes:
     """In a bzImage, by any method."""
-    return kernels.linux_bzimage(dice.choice((*COMPRESSIONS, "none")), elf=data)
+    return kernels.bzimage_of(packed_payload(data, dice.choice((*COMPRESSIONS, "none"))))
 
 
 def payload_bits(data: bytes, dice: random.Random) -> bytes:
     """A bzImage with a bit of its setup header or of its payload changed, or cut short, or with another size."""
-    method = dice.choice((*COMPRESSIONS, "none"))
-    image = kernels.linux_bzimage(method, elf=data)
+    inside = packed_payload(data, dice.choice((*COMPRESSIONS, "none")))
+    image = kernels.bzimage_of(inside)
     match dice.randrange(5):
         case 0:
             return flip(
@@ -331,12 +343,10 @@ def payload_bits(data: bytes, dice: random.Random) -> bytes:
         case 2:
             return truncation(image, dice)
         case 3:
-            packed = kernels.compress_payload(data, method)
-            return kernels.bzimage_of(packed[: dice.randrange(1, len(packed))])
+            return kernels.bzimage_of(inside[: dice.randrange(1, len(inside))])
         case _:
-            packed = kernels.compress_payload(data, method)
             size = max(0, len(data) + dice.choice((-1, 1, -100, 100, 1 << 20, -len(data))))
-            return kernels.bzimage_of(packed[:-4] + struct.pack("<I", size))
+            return kernels.bzimage_of(inside[:-4] + struct.pack("<I", size))
 
 
 def double(data: bytes, dice: random.Random) -> bytes:
@@ -359,17 +369,8 @@ RULES: dict[str, Rule] = {
 
 
 def synthetic() -> dict[str, bytes]:
-    """The synthetic kernels that mutants are made of."""
-    netbsd, out = kernels.netbsd, {}
-    for arch in ("amd64", "i386"):
-        for style in ("string", "notes"):
-            out[f"netbsd {arch} {style}"] = netbsd(arch, style, symbols=True, filler=512)
-    out["netbsd amd64 notes in a section"] = netbsd(notes_in="section", filler=512)
-    out["netbsd i386 not PAE"] = netbsd("i386", "string", pae=False, filler=512)
-    out["netbsd i386 notes, not PAE"] = netbsd("i386", "notes", pae=False, filler=512)
-    out["netbsd XEN3_DOM0"] = netbsd(config="XEN3_DOM0", filler=512)
-    out["netbsd INSTALL"] = netbsd(config="INSTALL_XEN3_DOMU", filler=512)
-    out["netbsd GENERIC"] = netbsd(config="GENERIC", filler=512)
+    """The synthetic kernels that mutants are made of: every NetBSD of tests.kernels, Linux, and what else boots."""
+    out = netbsds()
     out["linux amd64"] = kernels.linux_elf(filler=512)
     out["linux amd64 PV"] = kernels.linux_elf(pvh=False, filler=512)
     out["linux i386 PV"] = kernels.linux_elf("i386", pv=True, filler=512)
@@ -381,54 +382,90 @@ def synthetic() -> dict[str, bytes]:
     return out
 
 
+def netbsds() -> dict[str, bytes]:
+    """NetBSD's configurations: both styles, every machine, each as it is built and as it may be kept."""
+    netbsd, out = kernels.netbsd, {}
+    for style, release in (("string", "7.2"), ("notes", "10.1")):
+        for machine, names in (("amd64", "XEN3"), ("i386 PAE", "XEN3PAE"), ("i386", "XEN3")):
+            arch: kernels.Arch = "amd64" if machine == "amd64" else "i386"
+            pae = machine != "i386"
+            for config in (f"{names}_DOMU", f"{names}_DOM0", f"INSTALL_{names}_DOMU"):
+                out[f"netbsd {style} {machine} {config}"] = netbsd(
+                    arch, style, config, release, pae=pae, symbols=True, filler=512
+                )
+        for arch in ("amd64", "i386"):
+            config = "XEN3_DOMU" if arch == "amd64" else "XEN3PAE_DOMU"
+            kept = {
+                "stripped": netbsd(arch, style, config, release, filler=512),
+                "reproducible": netbsd(arch, style, config, release, reproducible=True, filler=512),
+                "own name, DOM0 by symbols": netbsd(
+                    arch, style, "MINE", release, dom0=True, symbols=True, filler=512
+                ),
+                "no name, stripped": netbsd(arch, style, None, release, version_string=False, filler=512),
+                "embedded configuration": netbsd(
+                    arch, style, config, release, embedded_config=True, features=("npf",), filler=512
+                ),
+            }
+            out |= {f"netbsd {style} {arch} {name}": kernel for name, kernel in kept.items()}
+    for arch in ("amd64", "i386"):
+        out[f"netbsd notes {arch} GENERIC"] = netbsd(arch, "notes", "GENERIC", "10.1", filler=512)
+    out["netbsd notes in a section"] = netbsd(notes_in="section", filler=512)
+    return out
+
+
 def image_bits(image: bytes, dice: random.Random) -> bytes:
     """A bit of a bzImage: mostly in its setup header, else anywhere."""
     at = dice.randrange(0x1F1, 0x250) if dice.random() < 0.7 else dice.randrange(len(image))
     return flip(image, at, dice)
 
 
-# For files of tens of megabytes: what is done to the kernel itself, and to the file that it came as.
-INSIDE = {
-    name: RULES[name]
-    for name in (
-        "header bits", "header values", "segment bits", "section bits", "note bits", "note values", "note types",
-        "stripped headers", "truncation", "trailing", "double",
-    )
-}  # fmt: skip
-OUTSIDE: dict[str, Rule] = {"image bits": image_bits, "truncation": truncation, "trailing": trailing}
+# For files of tens of megabytes: rules for the kernel itself go inside, plain or packed anew; these stay outside.
+PACKING = ("recompression", "gzipped", "nested", "concatenated", "packed bits", "payload", "payload bits")
 
 
 def full_size(images: dict[str, tuple[bytes, bytes]], count: int, seed: int = 1) -> Iterator[Mutant]:
-    """Mutants of real kernels: `images` are files and the ELF kernels in them. Those go plain or packed anew."""
+    """Mutants of real kernels by every rule: `images` are files and the ELF kernels in them."""
     names = sorted(images)
-    rules = [*(("in", name) for name in INSIDE), *(("out", name) for name in OUTSIDE)]
+    rules = ["image bits", "image cut short", "image trailing", *RULES]
     for number in range(count):
-        where, rule = rules[number % len(rules)]
-        base = names[number % len(names)]
+        rule = rules[number % len(rules)]
+        base = names[(number + number // len(rules)) % len(names)]
         dice = random.Random(f"{seed}/full/{rule}/{base}/{number}")
         image, elf = images[base]
-        if where == "out":
+        if rule in OUTSIDE:
             data = OUTSIDE[rule](image, dice)
         else:
-            data = INSIDE[rule](elf, dice)
+            data = RULES[rule](elf, dice)
             wrapping = dice.choice(("plain", "plain", "gzip", "lz4", "zstd"))
-            if wrapping == "gzip":
+            if rule in PACKING or wrapping == "plain":
+                pass
+            elif wrapping == "gzip":
                 data = zlib.compress(data, 1, wbits=31)
-            elif wrapping != "plain":
+            else:
                 data = kernels.linux_bzimage(wrapping, elf=data)
-        yield Mutant(f"{rule}, full size", base, number, data)
+        yield Mutant(f"full size: {rule}", base, number, data)
+
+
+OUTSIDE: dict[str, Rule] = {
+    "image bits": image_bits,
+    "image cut short": truncation,
+    "image trailing": trailing,
+}
 
 
 def mutants(bases: dict[str, bytes], count: int, seed: int = 1) -> Iterator[Mutant]:
     """`count` mutants, spread evenly over the rules and, within a rule, over the bases."""
     names = sorted(bases)
     rules = list(RULES.items())
-    for number in range(count):
+    made = number = 0
+    while made < count:
         rule, make = rules[number % len(rules)]
         base = names[(number // len(rules)) % len(names)]
         dice = random.Random(f"{seed}/{rule}/{base}/{number}")
+        number += 1
         try:
             data = make(bases[base], dice)
         except (struct.error, IndexError, ValueError):
             continue  # the base has nothing that this rule changes
-        yield Mutant(rule, base, number, data)
+        made += 1
+        yield Mutant(rule, base, number - 1, data)

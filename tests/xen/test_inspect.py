@@ -250,6 +250,12 @@ def test_facts(kernel: bytes, facts: dict[str, object]) -> None:
             id="damaged payload",
         ),
         pytest.param(
+            kernels.bzimage_of(kernels.compress(netbsd(), "xz") + bytes(4)),
+            Code.DAMAGED,
+            "xz payload goes on behind the size it says",
+            id="payload that says no size",
+        ),
+        pytest.param(
             kernels.bzimage_of(compress(b"no kernel at all", "gzip")),
             Code.PAYLOAD,
             "no ELF kernel",

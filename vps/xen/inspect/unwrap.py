@@ -153,6 +153,9 @@ def _bzimage(blob: Blob, setup: bzimage.Setup, method: Compression) -> Unwrapped
         return nothing(unpacked, method_of(packed))
     plain = Blob(unpacked.blob.view, len(unpacked.blob.view))
     kernel = ask(unpacked.blob, plain)
+    if not kernel.elf.is_elf and not unpacked.complete:
+        # The size it says is so small that not even the kernel's header fits: GRUB, which does not read it, takes it.
+        return nothing(_goes_on(unpacked.method), unpacked.method)
     if not kernel.elf.is_elf:
         return nothing(
             Refusal(
@@ -181,8 +184,12 @@ def _grub_bzimage(blob: Blob, setup: bzimage.Setup, unpacked: bzimage.Payload) -
             "xz): build the kernel with one of those, or boot its plain ELF.",
         )
     if not unpacked.complete:
-        return Refusal(
-            Code.DAMAGED,
-            f"The bzImage's {unpacked.method} payload goes on behind the size it says: it is damaged; upload it again.",
-        )
+        return _goes_on(unpacked.method)
     return None
+
+
+def _goes_on(method: Compression) -> Refusal:
+    return Refusal(
+        Code.DAMAGED,
+        f"The bzImage's {method} payload goes on behind the size it says: it is damaged; upload it again.",
+    )
