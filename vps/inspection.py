@@ -19,27 +19,18 @@ BASE = Path(__file__).resolve().parent.parent
 WALL_SECONDS = 40  # of the clock; the process limits itself to 10 s of cpu
 WALL_SECONDS_MODULES = 120  # for an archive of modules: 40 s of cpu
 MAX_REPORT = 256 * 1024  # bytes
-# -I keeps the environment and the working folder out of sys.path; our own code is put back in by name.
+# -I keeps the environment and the working folder out, -S what site-packages would run at the start; the paths are
+# given by name. Everything that inspection can need is imported before vps.jail closes the door behind it.
 CODE = """
-import runpy, sys
-sys.path.insert(0, sys.argv.pop(1))
-runpy.run_module("vps.xen.inspect", run_name="__main__")
-"""
-# Where this process is root, as in a lab, the other gives its rights up itself, after it has loaded what it needs:
-# the interpreter may lie where only root can read. PR_SET_DUMPABLE (4) keeps /dev/fd its own after setuid.
-CODE_AS_ROOT = """
 import sys
-sys.path.insert(0, sys.argv.pop(1))
-import bz2, ctypes, gzip, hashlib, importlib, json, linecache, lzma, mmap, os, pathlib, pkgutil, traceback, zlib
-import lz4.block, lz4.frame, lzallright, zstandard
-import vps.xen.inspect as package
-for module in pkgutil.iter_modules(package.__path__):
-    importlib.import_module(f"{package.__name__}.{module.name}")
-os.setgroups([])
-os.setgid(65534)
-os.setuid(65534)
-ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
-sys.exit(importlib.import_module("vps.xen.inspect.__main__").main(sys.argv[1:]))
+sys.path[:] = sys.argv.pop(1).split(":")
+import bz2, hashlib, json, lzma, mmap, zlib
+import lz4.block, lzallright, zstandard
+import vps.xen.inspect.inspection, vps.xen.inspect.__main__ as command
+if "--part" in sys.argv:
+    import vps.xen.inspect.parts
+from vps.jail import enter
+sys.exit(command.main(sys.argv[1:], enter))
 """
 
 
@@ -59,7 +50,6 @@ def inspect_file(path: Path, folder: Path) -> Inspected:
     """Inspect the file at `path`; a plain ELF is made in `folder`. Raises InspectionFailed."""
     descriptor, name = tempfile.mkstemp(prefix="plain-", dir=folder)
     plain = Path(name)
-    os.fchmod(descriptor, 0o666)  # the other process opens it by descriptor; the folder is closed to it
     try:
         with path.open("rb") as file:
             report = _run(file.fileno(), descriptor)
@@ -73,7 +63,6 @@ def inspect_file(path: Path, folder: Path) -> Inspected:
         if report.get("plain"):
             raise InspectionFailed("The plain kernel does not have the size that the report tells.")
         return Inspected(report, None)
-    plain.chmod(0o600)
     return Inspected(report, plain)
 
 
@@ -84,18 +73,15 @@ def inspect_part(path: Path, part: str) -> dict[str, Any]:
 
 
 def _run(source: int, plain: int | None, part: str = "") -> dict[str, Any]:
-    as_root = os.geteuid() == 0
-    if as_root:
-        os.fchmod(source, 0o644)  # to be opened again by descriptor; its folder is closed to others
     file = f"/dev/fd/{source}"
     wall = WALL_SECONDS_MODULES if part == "modules" else WALL_SECONDS
     argv = [
         sys.executable,
         "-I",
-        "-B",
+        "-S",
         "-c",
-        CODE_AS_ROOT if as_root else CODE,
-        str(BASE),
+        CODE,
+        ":".join([str(BASE), *filter(None, sys.path)]),
         *(["--part", part, file] if plain is None else [file, "--plain", f"/dev/fd/{plain}"]),
     ]
     try:

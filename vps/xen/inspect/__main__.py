@@ -4,7 +4,8 @@
 Exit 0: ok. 1: refused. 2: the file cannot be read (a sentence on stderr), or the command is wrong.
 
 --plain writes the plain ELF of a bzImage, gzipped, where a path is better off with it; the report then says `plain`,
-and judges the paths with it. OUT is made anew, and is left alone when there is nothing to write.
+and judges the paths with it. OUT is made anew, and is left alone when there is nothing to write. For FILE and OUT
+/dev/fd/N is the descriptor N itself: nothing is opened.
 
 Safe on its own: it limits its cpu time, address space and files before it reads a byte of FILE. The only module of
 vps.xen that touches files.
@@ -16,6 +17,7 @@ import hashlib
 import json
 import mmap
 import os
+import re
 import resource
 import signal
 import stat
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING
 from vps.xen.inspect import limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from vps.xen.inspect.inspection import Examined
@@ -44,15 +47,20 @@ class CannotRead(Exception):
     """A sentence about a file."""
 
 
-def main(argv: list[str]) -> int:
+_DESCRIPTOR = re.compile(r"/dev/fd/([0-9]+)")
+
+
+def main(argv: list[str], further: Callable[[], object] = lambda: None) -> int:
+    """`further` is done behind the limits and before FILE is read: what the caller does to confine the process."""
     if argv[:1] == ["--part"] and len(argv) == 3 and argv[1] in ("ramdisk", "modules") and argv[2]:
-        return main_of_part(argv[1], argv[2])
+        return main_of_part(argv[1], argv[2], further)
     try:
         path, plain = arguments(argv)
     except ValueError:
         print(USAGE, file=sys.stderr)
         return 2
     confine(limits.UNPACKED_LIMIT + limits.MIB if plain else limits.MIB)
+    further()
     try:
         report = look(path, plain)
     except CannotRead as error:
@@ -62,8 +70,9 @@ def main(argv: list[str]) -> int:
     return 0 if report.ok else 1
 
 
-def main_of_part(part: str, path: str) -> int:
+def main_of_part(part: str, path: str, further: Callable[[], object]) -> int:
     confine(limits.MIB, limits.MODULES_CPU_SECONDS if part == "modules" else limits.CPU_SECONDS)
+    further()
     try:
         report = look_at_part(part, path)
     except CannotRead as error:
@@ -166,14 +175,15 @@ def look(path: str, plain: str | None) -> Report:
 
 def open_file(path: str) -> tuple[int, int]:
     """A descriptor and the size of a regular file. Raises CannotRead."""
+    given = _DESCRIPTOR.fullmatch(path)
     try:
         # O_NONBLOCK: a FIFO would wait for somebody to write.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = int(given[1]) if given else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        status = os.fstat(descriptor)
     except FileNotFoundError:
         raise CannotRead(f"{path}: there is no such file") from None
     except (OSError, ValueError) as error:
         raise CannotRead(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode):
         return descriptor, status.st_size
     os.close(descriptor)
@@ -206,25 +216,23 @@ def look_at(descriptor: int, size: int, plain: str | None) -> Report:
 
 def write_plain(examined: Examined, path: str) -> Report:
     """Writes the gzipped ELF and says so in the report. Raises CannotRead when it cannot be written."""
-    import contextlib
-    import pathlib
-
     from vps.xen.inspect.report import Plain
     from vps.xen.inspect.streams import gzip_pieces
 
     assert examined.plain is not None
     digest, size = hashlib.sha256(), 0
-    out = pathlib.Path(path)
+    given = _DESCRIPTOR.fullmatch(path)
     try:
-        with out.open("wb") as file:
+        with open(int(given[1]) if given else path, "wb", closefd=True) as file:  # noqa: PTH123
+            file.truncate(0)
             for piece in gzip_pieces(examined.plain):
                 file.write(piece)
                 digest.update(piece)
                 size += len(piece)
     except (OSError, OutOfTime, MemoryError) as error:
-        # OUT may also be /dev/fd/N: that cannot be removed, and whoever opened it looks at the exit code.
-        with contextlib.suppress(OSError):
-            out.unlink(missing_ok=True)
+        # Who gave a descriptor looks at the exit code.
+        if not given and os.path.isfile(path):  # noqa: PTH113
+            os.unlink(path)  # noqa: PTH108
         if isinstance(error, OSError):
             raise CannotRead(f"{path}: cannot be written ({error.strerror})") from None
         raise
