@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from tests.product import Product, product
 from vps.quickstart import ports
@@ -20,6 +22,11 @@ from vps.quickstart import redis_server as embedded
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NO_CHROMIUM = "browser tests are left out: there is no Chromium here (Debian: apt-get install chromium)"
+
+
+# On a loaded machine every example is slow; what is slow by itself is seen in the run's durations.
+hypothesis_settings.register_profile("berth", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("berth")
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def admit(dom0: Dom0) -> None:
     """
     connection = client()
     channels = Channels(dom0.pk)
-    connection.execute_command("ACL", "SETUSER", *channels.acl(redis_user(dom0.pk), dom0.secret_sha256))
+    connection.execute_command("ACL", "SETUSER", *channels.acl(redis_user(dom0.pk), *dom0.secrets))
     for key in (channels.out, channels.console):
         if connection.type(key) == b"none":
             # The one way to an empty stream: a group makes it, and goes again.

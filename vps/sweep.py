@@ -17,12 +17,14 @@ from django.utils.translation import gettext as _
 from accounts.mail import sweep_mail
 from vps import dispatch
 from vps.chain import seal_events
+from vps.enrolment import end_old_credentials
 from vps.models import Dom0, Event, KernelVersion, Operation, Upload
 from vps.models.boot_record import judge_running
 from vps.models.domu import Domu
 from vps.models.operation import State
 from vps.redis import admit_missing, now_ms
 from vps.tasks import inspect_part, inspect_version
+from vps.trust import tell_keys
 from vps.uploads import forget_abandoned
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,8 @@ def sweep() -> dict[str, int]:
         "uploads": forget_abandoned(),
         "mail": sweep_mail(),
         "sealed": seal_events(),
+        "keys": tell_keys(),
+        "credentials": end_old_credentials(),
     }
 
 

@@ -6,7 +6,7 @@ import pytest
 from agent_rig import Rig, until, write_toml
 
 from vps.agent import main
-from vps.xen.messages import Head, Outcome, ReportKind, Verb
+from vps.xen.messages import Head, NoteKind, Outcome, ReportKind, SigningKey, Verb
 
 
 def test_prepare_start_destroy(rig: Rig) -> None:
@@ -59,3 +59,27 @@ def test_heads_of_the_webs_events_are_kept_and_told(rig: Rig, capsys: pytest.Cap
     rig.stop()
     assert main.main(["heads", "--config", str(write_toml(rig.config))]) == 0
     assert capsys.readouterr().out == f"3 {'a' * 64}\n5 {'b' * 64}\n"
+
+
+def test_the_webs_key_is_rolled_while_the_agent_runs(rig: Rig) -> None:
+    rig.start()
+    domu, first, following = rig.domu(), rig.key, SigningKey.generate()
+    rig.note(NoteKind.TRUST, {"key": "no key"})
+    rig.note(NoteKind.TRUST, {"drop": first.kid})  # the last one is never dropped
+    rig.note(NoteKind.TRUST, {"key": following.public_text()})
+    until(lambda: rig.inventory()["agent"]["keys"] == [first.kid, following.kid])
+    rig.key = rig.web.key = following
+    rig.done(Verb.PREPARE, domu)
+    rig.note(NoteKind.TRUST, {"drop": first.kid})
+    until(lambda: rig.inventory()["agent"]["keys"] == [following.kid])
+    rig.kill()
+    rig.start()  # what was named and dropped outlives the agent
+    rig.done(Verb.START, domu)
+    rig.web.key = first
+    dropped = rig.order(Verb.DESTROY, domu)
+    until(lambda: any(alarm["code"] == "dropped" for alarm in rig.inventory()["alarms"]))
+    assert rig.state(dropped) == "" and rig.running(domu)
+    rig.note(NoteKind.TRUST, {"key": first.public_text()})  # what was dropped does not come back
+    rig.web.key = following
+    rig.done(Verb.DESTROY, domu)
+    assert rig.inventory()["agent"]["keys"] == [following.kid]

@@ -18,7 +18,18 @@ from vps.agent.journal import Journal, JournalRefused
 from vps.agent.lanes import Lanes
 from vps.agent.line import Line, acknowledgement
 from vps.xen.description import Boot, BootMethod, Description, DomainType, GuestOS
-from vps.xen.messages import Generation, Head, Note, NoteKind, Order, Outcome, ReportKind, SigningKey, Verb
+from vps.xen.messages import (
+    Generation,
+    Head,
+    Note,
+    NoteKind,
+    Order,
+    Outcome,
+    ReportKind,
+    SigningKey,
+    TrustedKeys,
+    Verb,
+)
 from vps.xen.reconcile import Phase, Wanted
 
 
@@ -207,7 +218,14 @@ def test_no_more_threads_than_asked_for() -> None:
 def test_notes_that_are_not_heard(config: Config, signing_key: SigningKey) -> None:
     heard: list[Note] = []
     clock = Clock()
-    line = Line(config, clock, dict.fromkeys(NoteKind, heard.append), lambda: None, lambda: None)
+    line = Line(
+        config,
+        clock,
+        TrustedKeys(config.trusted_keys),
+        dict.fromkeys(NoteKind, heard.append),
+        lambda: None,
+        lambda: None,
+    )
     later = clock.now_ms() + 5000
     well = Note(config.dom0, NoteKind.LOOK, later)
     for envelope in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,26 @@ from django.test import Client
 
 from accounts.models import Membership, Role, Tenant, User
 from accounts.models.quota import grant_default
+from tests.conftest import RedisServer
 from tests.web.world import Mouth, make_dom0
+from vps import dispatch
 from vps.models import Blob, Domu, Kernel, KernelVersion, Loader, Operation, Request, Size
 from vps.models.boot import EntryDraft, save_menu
+from vps.redis import client
+
+
+@pytest.fixture
+def web_redis(redis_server: RedisServer, settings: Any) -> Iterator[RedisServer]:
+    """The web side on a real Redis."""
+    settings.BERTH_REDIS_URL = redis_server.url
+    client.cache_clear()
+    dispatch._bell.cache_clear()
+    yield redis_server
+    client().close()
+    dispatch._bell().close()
+    client.cache_clear()
+    dispatch._bell.cache_clear()
+
 
 PASSWORD = "a long enough password"
 ASKED = {"guest_os": "netbsd", "memory_mib": 256, "vcpus": 1, "disk_mib": 1024, "why": "mail"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -22,19 +21,7 @@ from vps.signing import signing_key
 from vps.sweep import sweep
 from vps.xen.messages import Channels, NoteKind, Report, ReportKind, TrustedKeys, Verb, redis_user
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def web_redis(redis_server: RedisServer, settings: object) -> Iterator[None]:
-    settings.BERTH_REDIS_URL = redis_server.url  # type: ignore[attr-defined]
-    client.cache_clear()
-    dispatch._bell.cache_clear()
-    yield
-    client().close()
-    dispatch._bell().close()
-    client.cache_clear()
-    dispatch._bell.cache_clear()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("web_redis")]
 
 
 @pytest.fixture

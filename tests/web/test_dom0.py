@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
 from html import unescape
 from typing import Any
 
 import pytest
+import redis
 from django.urls import reverse
 
 from tests.conftest import RedisServer
 from tests.web.conftest import Browser, Cast
 from tests.web.test_request import text
 from tests.web.world import Mouth
+from vps.enrolment import end_old_credentials
 from vps.models import Dom0, Domu, Event
-from vps.redis import acl_users, client
+from vps.redis import acl_users, admit, client
 from vps.xen.messages import redis_user
-
-
-@pytest.fixture
-def web_redis(redis_server: RedisServer, settings: Any) -> Iterator[RedisServer]:
-    settings.BERTH_REDIS_URL = redis_server.url
-    client.cache_clear()
-    yield redis_server
-    client().close()
-    client.cache_clear()
 
 
 def toml_of(answer: Any) -> dict[str, Any]:
@@ -89,6 +81,52 @@ def test_a_new_credential_takes_its_name(
     told = toml_of(browser(cast.operator).post(url, {"name": "dom0-a"}))
     mouth.dom0.refresh_from_db()
     assert mouth.dom0.secret_sha256 == Dom0.digest(told["secret"]) != old
+    # The agent goes on with the old one until it has the new one.
+    assert mouth.dom0.knows("s3cret") and mouth.dom0.knows(told["secret"]) and not mouth.dom0.knows("else")
+    assert agent_logs_in(web_redis, mouth.dom0, "s3cret") and agent_logs_in(
+        web_redis, mouth.dom0, told["secret"]
+    )
+    assert end_old_credentials() == 0
+    mouth.inventory({}, credential=Dom0.digest(told["secret"])[:16])
+    assert end_old_credentials() == 1 and end_old_credentials() == 0
+    mouth.dom0.refresh_from_db()
+    assert not mouth.dom0.knows("s3cret")
+    assert not agent_logs_in(web_redis, mouth.dom0, "s3cret")
+    assert agent_logs_in(web_redis, mouth.dom0, told["secret"])
+
+
+def test_a_credential_in_wrong_hands_ends_at_once(
+    browser: Browser, cast: Cast, mouth: Mouth, web_redis: RedisServer
+) -> None:
+    admit(mouth.dom0)
+    assert agent_logs_in(web_redis, mouth.dom0, "s3cret")
+    url = reverse("dom0_credential", args=[mouth.dom0.pk])
+    assert browser(cast.operator).post(url, {"name": "dom0-a", "at_once": "on"}).status_code == 200
+    mouth.dom0.refresh_from_db()
+    assert not mouth.dom0.knows("s3cret") and not agent_logs_in(web_redis, mouth.dom0, "s3cret")
+
+
+def test_a_new_credential_that_was_lost_is_replaced_and_the_agents_own_stays(
+    browser: Browser, cast: Cast, mouth: Mouth, web_redis: RedisServer
+) -> None:
+    url = reverse("dom0_credential", args=[mouth.dom0.pk])
+    lost = toml_of(browser(cast.operator).post(url, {"name": "dom0-a"}))["secret"]
+    found = toml_of(browser(cast.operator).post(url, {"name": "dom0-a"}))["secret"]
+    mouth.dom0.refresh_from_db()
+    assert [mouth.dom0.knows(secret) for secret in ("s3cret", lost, found)] == [True, False, True]
+
+
+def agent_logs_in(server: RedisServer, dom0: Dom0, secret: str) -> bool:
+    """Whether Redis takes the dom0's user with this credential."""
+    agent = redis.Redis(
+        port=server.port, username=redis_user(dom0.pk), password=secret, protocol=2, driver_info=None
+    )
+    try:
+        return bool(agent.ping())
+    except redis.AuthenticationError:
+        return False
+    finally:
+        agent.close()
 
 
 def test_its_page_says_what_is_promised_and_what_is_wrong(

@@ -57,7 +57,12 @@ class Mouth:
         self.say(ReportKind.OPERATION, body)
 
     def inventory(
-        self, domains: dict[Domu, str], *, xen: bool = True, domus: list[dict[str, Any]] | None = None
+        self,
+        domains: dict[Domu, str],
+        *,
+        xen: bool = True,
+        domus: list[dict[str, Any]] | None = None,
+        **agent: Any,
     ) -> None:
         rows = [
             {"uuid": str(UUID(int=0)), "name": "Domain-0", "domid": 0, "memory_mib": 512, "state": "running"}
@@ -73,7 +78,7 @@ class Mouth:
                 }
             )
         body = {
-            "agent": {"version": "0.1", "schema": 1, "verbs": [v.value for v in Verb]},
+            "agent": {"version": "0.1", "schema": 1, "verbs": [v.value for v in Verb], **agent},
             "xen": {"version": "4.17.7", "caps": ["xen-3.0-x86_64"]} if xen else None,
             "memory_mib": 4096,
             "free_memory_mib": 3000,

@@ -25,6 +25,7 @@ from vps.agent.journal import Journal
 from vps.agent.line import Line, acknowledgement
 from vps.agent.outbox import Outbox
 from vps.agent.stream import ConsoleStream
+from vps.agent.trust import Trust
 from vps.agent.verification import Verification
 from vps.agent.worker import Worker
 from vps.agent.xl import Xl
@@ -71,20 +72,23 @@ class Agent:
             changed=self._changed,
             look=self._look,
         )
+        self.trust = Trust(config, journal)
         self.engine = Engine(self.context)
-        self.inventory = Inventory(self.context)
+        self.inventory = Inventory(self.context, self.trust.kids)
         self.watch = Watch(self.context, self.engine, self.inventory.seen)
         self._verification = Verification(self.context, self.engine)
-        self._worker = Worker(config, Intake(self.context, self.engine).accept)
+        self._worker = Worker(config, Intake(self.context, self.engine, self.trust.keys).accept)
         self._line = Line(
             config,
             clock,
+            self.trust.keys,
             {
                 NoteKind.ACKNOWLEDGE: self._acknowledged,
                 NoteKind.LOOK: lambda note: self._changed(),
                 NoteKind.WATCH: consoles.note,
                 NoteKind.UNWATCH: consoles.note,
                 NoteKind.KEYS: consoles.note,
+                NoteKind.TRUST: self._named,
             },
             timed=self._timed,
             restored=self._changed,
@@ -147,6 +151,10 @@ class Agent:
 
     def _console_ended(self, domu: UUID, run: UUID) -> None:
         self.watch.console_ended(domu, run)
+
+    def _named(self, note: Note) -> None:
+        self.trust.hear(note)
+        self._changed()
 
     def _acknowledged(self, note: Note) -> None:
         seq = acknowledgement(note, self.context.journal.id)

@@ -35,9 +35,8 @@ class NotYet(Exception):
 class Intake:
     """Takes envelopes. When `accept` returns, the order may be acknowledged."""
 
-    def __init__(self, context: Context, engine: Engine) -> None:
-        self._context, self._engine = context, engine
-        self._keys = TrustedKeys(context.config.trusted_keys)
+    def __init__(self, context: Context, engine: Engine, keys: TrustedKeys) -> None:
+        self._context, self._engine, self._keys = context, engine, keys
         self._refused = 0
 
     def accept(self, envelope: object) -> None:

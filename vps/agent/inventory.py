@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,12 @@ _MOVING = ("cpu_seconds",)  # of a domain: what changes all the time is no chang
 class Inventory:
     """Makes inventories of what is looked at anyway. `seen` is called with every look at the domains."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, kids: Callable[[], list[str]]) -> None:
+        """`kids` gives the names of the web's keys that are trusted now."""
+        self._context, self._kids = context, kids
         self._started = context.clock.now_ms()
+        # Which credential is in use, by the first digits of its sum: the web then ends the one before.
+        self._credential = hashlib.sha256(context.config.secret.encode()).hexdigest()[:16]
         self._asked = threading.Event()
         self._told_at = 0.0
         self._looked_at = 0.0
@@ -116,6 +121,8 @@ class Inventory:
                 "verbs": [*(verb.value for verb in VERBS), Verb.CANCEL.value],
                 "simulated": context.config.simulated,
                 "started": self._started,
+                "keys": self._kids(),
+                "credential": self._credential,
             },
             "xen": {
                 "version": info.version,

@@ -33,14 +33,15 @@ class Line:
         self,
         config: Config,
         clock: Clock,
+        keys: TrustedKeys,
         hear: dict[NoteKind, Hear],
         timed: Callable[[], None],
         restored: Callable[[], None],
     ) -> None:
-        self._config, self._clock, self._hear, self._restored = config, clock, hear, restored
+        self._config, self._clock, self._keys = config, clock, keys
+        self._hear, self._restored = hear, restored
         self._timed = timed
         self._key = Channels(config.dom0).line
-        self._keys = TrustedKeys(config.trusted_keys)
         self._stopping = threading.Event()
         self._timed_at: float | None = None
         self._thread = threading.Thread(target=self._work, name="line", daemon=True)

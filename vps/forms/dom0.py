@@ -8,6 +8,7 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from vps.forms.domu import NameAgainForm
 from vps.models import Dom0
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", re.ASCII)
@@ -53,3 +54,13 @@ class EnrolForm(forms.Form):
                 _("A bridge has a name of at most 15 letters, digits and . _ - such as xenbr0.")
             )
         return bridge
+
+
+class CredentialForm(NameAgainForm):
+    """A new credential for a dom0."""
+
+    at_once = forms.BooleanField(
+        label=gettext_lazy("End the old one at once"),
+        required=False,
+        help_text=gettext_lazy("If it may be in wrong hands. The agent is cut off until it has the new one."),
+    )

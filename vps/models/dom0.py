@@ -33,6 +33,7 @@ class Dom0(models.Model):
     accepts_new = models.BooleanField(gettext_lazy("takes new servers"), default=True)
     bridge = models.CharField(gettext_lazy("bridge"), max_length=15, default="xenbr0")
     secret_sha256 = models.CharField(max_length=64)  # of the agent's one credential
+    old_secret_sha256 = models.CharField(max_length=64, blank=True)  # good until the agent uses the new one
     created_at = models.DateTimeField(auto_now_add=True)
 
     # As the last inventory has it.
@@ -53,6 +54,22 @@ class Dom0(models.Model):
     @staticmethod
     def new_secret() -> str:
         return secrets.token_urlsafe(32)
+
+    @property
+    def secrets(self) -> list[str]:
+        """The sums of the credentials that are good now."""
+        return [sha256 for sha256 in (self.secret_sha256, self.old_secret_sha256) if sha256]
+
+    def knows(self, secret: str) -> bool:
+        """Whether this is a credential of this dom0's."""
+        found = self.digest(secret)
+        return any(secrets.compare_digest(found, good) for good in self.secrets)
+
+    @property
+    def uses_new_secret(self) -> bool:
+        """Whether its agent said that it runs with the newest credential."""
+        used = self.inventory.get("agent", {}).get("credential")
+        return bool(used) and used == self.secret_sha256[:16]
 
     @staticmethod
     def digest(secret: str) -> str:

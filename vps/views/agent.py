@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Iterator
 from typing import IO
 from uuid import UUID
@@ -27,7 +26,7 @@ def dom0_of(request: HttpRequest) -> Dom0 | None:
         dom0 = Dom0.objects.filter(pk=UUID(name)).first() if scheme == "Bearer" else None
     except ValueError:
         return None
-    if dom0 is None or not secrets.compare_digest(dom0.secret_sha256, Dom0.digest(secret)):
+    if dom0 is None or not dom0.knows(secret):
         return None
     return dom0
 

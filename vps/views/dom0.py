@@ -14,8 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from vps.enrolment import agent_toml, enrol
-from vps.forms.dom0 import EnrolForm
-from vps.forms.domu import NameAgainForm
+from vps.forms.dom0 import CredentialForm, EnrolForm
 from vps.models import Dom0, Event
 from vps.templatetags.berth import moving
 from vps.views.domu import listed
@@ -81,9 +80,9 @@ def enrol_dom0(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def credential(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """A new credential for a dom0, after its name was typed; the old one ends at once."""
+    """A new credential for a dom0, after its name was typed; the old one ends when the new one is in use."""
     row = get_object_or_404(Dom0, pk=pk)
-    form = NameAgainForm(row.name, request.POST or None)
+    form = CredentialForm(row.name, request.POST or None)
     if request.method == "POST" and form.is_valid():
         return _enrol(request, form, row.name, row.bridge, row)
     status = 422 if request.method == "POST" else 200
@@ -91,11 +90,12 @@ def credential(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 def _enrol(
-    request: HttpRequest, form: EnrolForm | NameAgainForm, name: str, bridge: str, before: Dom0 | None = None
+    request: HttpRequest, form: EnrolForm | CredentialForm, name: str, bridge: str, before: Dom0 | None = None
 ) -> HttpResponse:
     try:
         with transaction.atomic():
-            row, secret = enrol(name, bridge=bridge, by=request.user)
+            at_once = bool(form.cleaned_data.get("at_once"))
+            row, secret = enrol(name, bridge=bridge, by=request.user, at_once=at_once)
     except redis.RedisError:
         form.add_error(
             None, _("Redis does not answer, so that the dom0 could not log in there. Try again when it does.")

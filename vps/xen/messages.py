@@ -75,6 +75,7 @@ class NoteKind(StrEnum):
     WATCH = "watch"  # body: domu, watch, seconds, replay (bytes of the record wanted; absent when renewing)
     UNWATCH = "unwatch"  # body: watch
     KEYS = "keys"  # body: domu, watch, n, data (base64)
+    TRUST = "trust"  # body: key (base64 of a public key to trust), drop (the name of one to trust no more)
 
 
 class ReportKind(StrEnum):
@@ -314,8 +315,20 @@ class TrustedKeys:
         """Take public keys as base64. Raises ValueError for one that is none."""
         self._keys: dict[str, Ed25519PublicKey] = {}
         for text in public_texts:
-            raw = base64.b64decode(text, validate=True)
-            self._keys[key_id(raw)] = Ed25519PublicKey.from_public_bytes(raw)
+            self.add(text)
+
+    def add(self, public_text: str) -> None:
+        """Believe one more key, given as base64. Raises ValueError for one that is none."""
+        raw = base64.b64decode(public_text, validate=True)
+        self._keys = {**self._keys, key_id(raw): Ed25519PublicKey.from_public_bytes(raw)}
+
+    def drop(self, kid: str) -> None:
+        """Believe a key no more; one that is not known is no error."""
+        self._keys = {name: key for name, key in self._keys.items() if name != kid}
+
+    def kids(self) -> list[str]:
+        """The names of the keys that are believed."""
+        return list(self._keys)
 
     def open(self, envelope: str) -> dict[str, Any]:
         """Verify an envelope and give its dictionary. Raises MessageRefused."""
@@ -354,6 +367,11 @@ def key_id(public: bytes) -> str:
     return hashlib.sha256(public).hexdigest()[:16]
 
 
+def key_of(public_text: str) -> str:
+    """The name of a public key given as base64. Raises ValueError for what is no key."""
+    return TrustedKeys([public_text]).kids()[0]
+
+
 class Channels:
     """The Redis keys of one dom0. Nothing else may be touched by its user (see `acl`)."""
 
@@ -365,15 +383,18 @@ class Channels:
         self.out = self.prefix + "out"  # stream of reports
         self.console = self.prefix + "con"  # stream of console bytes
 
-    def acl(self, user: str, secret_sha256: str) -> list[str]:
-        """The arguments of ACL SETUSER; of a form that Redis 6.2 and 7 both take (STACK-FACTS)."""
+    def acl(self, user: str, *secrets_sha256: str) -> list[str]:
+        """The arguments of ACL SETUSER; of a form that Redis 6.2 and 7 both take (STACK-FACTS).
+
+        More than one sum while a credential is being replaced.
+        """
         keys = [f"~{key}" for key in (self.orders, self.taken, self.line, self.out, self.console)]
         commands = ["ping", "llen", "blmove", "lmove", "rpop", "brpop", "xadd", "time"]
         return [
             user,
             "reset",
             "on",
-            f"#{secret_sha256}",
+            *(f"#{sha256}" for sha256 in secrets_sha256),
             "resetchannels",
             *keys,
             "-@all",
