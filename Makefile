@@ -7,7 +7,7 @@ DATA ?= var/berth
 PYTHON ?=
 UV := 0.13.9
 
-.PHONY: run test check demo chaos oracle bench lab lab-stop lab-test lock password clean help
+.PHONY: run test check demo chaos oracle fuzz bench lab lab-stop lab-test lock password clean help
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,16 @@ chaos: $(VENV)/dev.stamp ## kill everything at random: make chaos [OPERATIONS=50
 
 oracle: $(VENV)/dev.stamp ## inspection against libxenguest and GRUB (Debian: gcc, libxen-dev, grub-common): make oracle [ARGS="--full 0"]
 	$(PY) -m tests.oracle $(ARGS)
+
+# atheris only runs with its own interpreter's headers and is large: an environment of its own, beside the locks.
+fuzz: build/fuzz/stamp ## fuzz inspection with atheris: make fuzz [SECONDS=3600]
+	build/fuzz/bin/python -m tests.fuzz.inspect_kernels build/fuzz/corpus -max_total_time=$(or $(SECONDS),3600) \
+	  -artifact_prefix=build/fuzz/
+
+build/fuzz/stamp: | $(VENV)/bin/python
+	$(PY) -m venv build/fuzz
+	build/fuzz/bin/pip install --quiet 'atheris==3.1.0' zstandard lz4 lzallright
+	@touch $@
 
 bench: $(VENV)/dev.stamp ## measure: the console's whole way
 	$(PY) bench/console.py

@@ -1,8 +1,9 @@
-"""`python -m tests.oracle [--full N] [--small N] [--seed N]`: inspection against the loaders, with counts by rule.
+"""`python -m tests.oracle [--full N] [--small N] [--seed N] [--jobs N]`: inspection against the loaders, by rule.
 
 Judges: libxenguest for direct boot, verdict and guest type; grub-file for the way through pvgrub. Judged: every kernel
 that Debian ships (as it came, and its plain ELF), 20,000 mutants of small kernels (synthetic ones, and Debian's GNU
-Mach and GRUB), 300 mutants of full-size ones. Those come last, and take seconds each.
+Mach and GRUB), 300 mutants of full-size ones. Those come last, and take seconds each. Ended early (SIGTERM), it prints
+how far it came.
 
 Exit 0 when all agree but for the written differences, and a fifth or more was accepted; 1 when not; 2 when a judge or
 Debian's kernels cannot be had (`--synthetic` does without the kernels).
@@ -12,11 +13,14 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import os
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +75,14 @@ class Tally:
             elif word:
                 self.differing[f"{word} ({path})"] += 1
 
+    def add(self, other: Tally) -> None:
+        for rule, row in other.rows.items():
+            mine = self.rows.setdefault(rule, Row())
+            for name, count in vars(row).items():
+                setattr(mine, name, getattr(mine, name) + count)
+        self.differing += other.differing
+        self.wrong += other.wrong
+
     def print(self) -> None:
         names = ("mutants", "PV", "PVH", "grub", "accepted", "on purpose", "wrong")
         print(f"{'rule':28}" + "".join(f"{name:>11}" for name in names))
@@ -94,26 +106,102 @@ class Tally:
         )
 
 
+@dataclass
+class Bases:
+    """What mutants are made of; read once, and shared with the processes that judge."""
+
+    shipped: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
+    small: dict[str, bytes] = field(default_factory=dict)
+    large: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
+
+
+BASES = Bases()
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.oracle")
     parser.add_argument("--full", type=int, default=300, help="mutants of full-size kernels")
     parser.add_argument("--small", type=int, default=20_000, help="mutants of kernels of 1 MiB and less")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--synthetic", action="store_true", help="without the kernels that Debian ships")
     wanted = parser.parse_args(argv)
     began = time.monotonic()
     tally = Tally()
     try:
-        shipped = {} if wanted.synthetic else debian()
-        with Oracle() as oracle, tempfile.TemporaryDirectory() as folder:
-            for mutant in judged(shipped, wanted.small, 0 if wanted.synthetic else wanted.full, wanted.seed):
-                tally.judge(mutant, oracle, Path(folder))
+        with Oracle():
+            grub_takes(b"")
+        read_bases(wanted.synthetic)
     except (NoOracle, CannotFetch) as error:
         print(error, file=sys.stderr)
         return 2
+    whole = True
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    pool = ProcessPoolExecutor(wanted.jobs)
+    try:
+        parts = [pool.submit(judge_part, *part) for part in work(wanted.small, wanted.full, wanted.seed)]
+        collect(parts, tally)
+    except KeyboardInterrupt:
+        whole = False
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        pool.shutdown(wait=whole, cancel_futures=True)
     tally.print()
-    print(f"{time.monotonic() - began:.0f} s, seed {wanted.seed}")
-    return 1 if tally.wrong or tally.share < ENOUGH else 0
+    print(
+        f"{time.monotonic() - began:.0f} s, seed {wanted.seed}{'' if whole else ', ended before all was judged'}"
+    )
+    return 1 if tally.wrong or tally.share < ENOUGH or not whole else 0
+
+
+def collect(parts: list[Future[Tally]], tally: Tally) -> None:
+    for number, part in enumerate(as_completed(parts), 1):
+        tally.add(part.result())
+        if sys.stderr.isatty():
+            print(f"{number} of {len(parts)} parts, {len(tally.wrong)} wrong", end="\r", file=sys.stderr)
+
+
+def work(small: int, full: int, seed: int) -> Iterator[tuple[str, range, int]]:
+    """Parts of the work, the quick ones first."""
+    names = range(len(BASES.shipped))
+    yield from (("shipped", range(number, number + 1), seed) for number in names)
+    for start in range(0, small, 200):
+        yield "small", range(start, min(start + 200, small)), seed
+    for start in range(0, full if BASES.large else 0, 5):
+        yield "full", range(start, min(start + 5, full)), seed
+
+
+def judge_part(kind: str, numbers: range, seed: int) -> Tally:
+    """In a process of its own."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tally = Tally()
+    made = {
+        "shipped": lambda: as_shipped(numbers),
+        "small": lambda: mutants(BASES.small, numbers, seed),
+        "full": lambda: full_size(BASES.large, numbers, seed),
+    }[kind]()
+    with Oracle() as oracle, tempfile.TemporaryDirectory() as folder:
+        for mutant in made:
+            tally.judge(mutant, oracle, Path(folder))
+    return tally
+
+
+def as_shipped(numbers: range) -> Iterator[Mutant]:
+    for number in numbers:
+        name, (image, elf) = list(BASES.shipped.items())[number]
+        yield Mutant("as Debian ships it", name, number, image)
+        if elf:
+            yield Mutant("its plain ELF", name, number, elf)
+
+
+def read_bases(only_synthetic: bool) -> None:
+    """Raises CannotFetch."""
+    BASES.shipped = {} if only_synthetic else debian()
+    BASES.small = synthetic()
+    for name, (_, elf) in BASES.shipped.items():
+        if 0 < len(elf) <= SMALL:
+            BASES.small[f"Debian's {name}"] = elf
+    BASES.large = {name: pair for name, pair in BASES.shipped.items() if len(pair[1]) > SMALL}
 
 
 def debian() -> dict[str, tuple[bytes, bytes]]:
@@ -145,20 +233,6 @@ def inside(image: bytes) -> bytes:
     size = int.from_bytes(payload[-4:], "little")
     assert 0 < size <= UNPACKED_LIMIT
     return bytes(unpack(method_of(payload), payload, size).view)
-
-
-def judged(shipped: dict[str, tuple[bytes, bytes]], small: int, full: int, seed: int) -> Iterator[Mutant]:
-    """Everything, the quick ones first."""
-    for number, (name, (image, elf)) in enumerate(shipped.items()):
-        yield Mutant("as Debian ships it", name, number, image)
-        if elf:
-            yield Mutant("its plain ELF", name, number, elf)
-    bases = synthetic()
-    bases |= {f"Debian's {name}": elf for name, (_, elf) in shipped.items() if 0 < len(elf) <= SMALL}
-    yield from mutants(bases, small, seed)
-    large = {name: pair for name, pair in shipped.items() if len(pair[1]) > SMALL}
-    if large:
-        yield from full_size(large, full, seed)
 
 
 if __name__ == "__main__":

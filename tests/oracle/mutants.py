@@ -423,11 +423,11 @@ def image_bits(image: bytes, dice: random.Random) -> bytes:
 PACKING = ("recompression", "gzipped", "nested", "concatenated", "packed bits", "payload", "payload bits")
 
 
-def full_size(images: dict[str, tuple[bytes, bytes]], count: int, seed: int = 1) -> Iterator[Mutant]:
+def full_size(images: dict[str, tuple[bytes, bytes]], numbers: range, seed: int = 1) -> Iterator[Mutant]:
     """Mutants of real kernels by every rule: `images` are files and the ELF kernels in them."""
     names = sorted(images)
     rules = ["image bits", "image cut short", "image trailing", *RULES]
-    for number in range(count):
+    for number in numbers:
         rule = rules[number % len(rules)]
         base = names[(number + number // len(rules)) % len(names)]
         dice = random.Random(f"{seed}/full/{rule}/{base}/{number}")
@@ -453,19 +453,18 @@ OUTSIDE: dict[str, Rule] = {
 }
 
 
-def mutants(bases: dict[str, bytes], count: int, seed: int = 1) -> Iterator[Mutant]:
-    """`count` mutants, spread evenly over the rules and, within a rule, over the bases."""
+def mutants(bases: dict[str, bytes], numbers: range, seed: int = 1) -> Iterator[Mutant]:
+    """One for each number, spread evenly over the rules and, within a rule, over the bases."""
     names = sorted(bases)
     rules = list(RULES.items())
-    made = number = 0
-    while made < count:
+    for number in numbers:
         rule, make = rules[number % len(rules)]
-        base = names[(number // len(rules)) % len(names)]
-        dice = random.Random(f"{seed}/{rule}/{base}/{number}")
-        number += 1
-        try:
-            data = make(bases[base], dice)
-        except (struct.error, IndexError, ValueError):
-            continue  # the base has nothing that this rule changes
-        made += 1
-        yield Mutant(rule, base, number - 1, data)
+        for shift in range(len(names)):
+            base = names[(number // len(rules) + shift) % len(names)]
+            dice = random.Random(f"{seed}/{rule}/{base}/{number}")
+            try:
+                data = make(bases[base], dice)
+            except (struct.error, IndexError, ValueError):
+                continue  # the base has nothing that this rule changes: the next one may have
+            yield Mutant(rule, base, number, data)
+            break

@@ -80,7 +80,7 @@ def test_grub_says_the_same(name: str, grub: Path) -> None:
 def test_mutants_are_judged_as_libxenguest_does(oracle: Oracle) -> None:
     rules: Counter[str] = Counter()
     accepted = 0
-    for mutant in mutants(synthetic(), MUTANTS, seed=11):
+    for mutant in mutants(synthetic(), range(MUTANTS), seed=11):
         report = inspect(mutant.data)
         answers = oracle.ask(mutant.data)
         rules[mutant.rule] += 1
@@ -95,7 +95,7 @@ def test_mutants_are_judged_as_libxenguest_does(oracle: Oracle) -> None:
 @pytest.mark.timeout(300)
 def test_mutants_are_judged_as_grub_does(grub: Path) -> None:
     both = 0
-    for mutant in mutants(synthetic(), GRUB_MUTANTS, seed=12):
+    for mutant in mutants(synthetic(), range(GRUB_MUTANTS), seed=12):
         report = inspect(mutant.data)
         taken = grub_takes(mutant.data, grub)
         word = str(agrees_with_grub(report, taken))
@@ -116,7 +116,9 @@ def test_the_command_prints_every_rule(
 
 def test_full_size_mutants_are_of_every_rule() -> None:
     elf = kernels.linux_elf()
-    seen = Counter(mutant.rule for mutant in full_size({"a": (kernels.linux_bzimage(elf=elf), elf)}, 66))
+    seen = Counter(
+        mutant.rule for mutant in full_size({"a": (kernels.linux_bzimage(elf=elf), elf)}, range(66))
+    )
     assert set(seen) >= {f"full size: {rule}" for rule in RULES}
     assert set(seen.values()) == {3}
 
