@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("vps", "0003_parts_of_a_version"),
+        ("vps", "0004_boot_record"),
     ]
 
     operations = [
