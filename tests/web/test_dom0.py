@@ -17,7 +17,7 @@ from tests.web.world import Mouth
 from vps.enrolment import end_old_credentials
 from vps.models import Dom0, Domu, Event
 from vps.redis import acl_users, admit, client
-from vps.xen.messages import redis_user
+from vps.xen.messages import ReportKind, redis_user
 
 
 def toml_of(answer: Any) -> dict[str, Any]:
@@ -147,6 +147,69 @@ def test_its_page_says_what_is_promised_and_what_is_wrong(
     page = text(browser(cast.operator).get(reverse("dom0", args=[mouth.dom0.pk])))
     assert "web1" in page and ">stranger<" in page
     assert "4.17.7" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param(
+            {"xen": None, "error": "The dom0 runs without Xen, or its Xen services are not started."},
+            "The dom0 runs without Xen",
+            id="without Xen",
+        ),
+        pytest.param(
+            {"xen": None, "error": "xl does not answer; see what it waits for on the dom0."},
+            "xl does not answer",
+            id="xl hangs",
+        ),
+        pytest.param(
+            {"xen": None, "error": "xl list -v did not begin with its headline but with &#x27;lp0&#x27;."},
+            "did not begin with its headline",
+            id="xl prints rubbish",
+        ),
+        pytest.param(
+            {"alarms": [{"code": "skew", "text": "The dom0's clock is 3600 s off; set it, and run NTP."}]},
+            "clock is 3600 s off",
+            id="wrong clock",
+        ),
+        pytest.param(
+            {"alarms": [{"code": "disk", "text": "The pool /srv has 12 MiB left."}]},
+            "has 12 MiB left",
+            id="full disk",
+        ),
+        pytest.param(
+            {"alarms": [{"code": "memory", "text": "7 MiB of memory are free, and more is needed."}]},
+            "7 MiB of memory are free",
+            id="memory used up",
+        ),
+        pytest.param(
+            {"bridges": ["other0"]},
+            "The bridge xenbr0 of its servers is not there; make it on the dom0. It has other0.",
+            id="bridge missing",
+        ),
+        pytest.param({"bridges": []}, "It has none.", id="no bridge at all"),
+    ],
+)
+def test_what_is_wrong_with_it_is_said_and_nothing_counts_as_gone(
+    browser: Browser, cast: Cast, mouth: Mouth, running: Domu, changes: dict[str, Any], words: str
+) -> None:
+    body = {**Dom0.objects.get().inventory, **changes}
+    if body["xen"] is None:
+        body |= {"domains": [], "domus": []}
+    for _ in range(3):
+        mouth.say(ReportKind.INVENTORY, body, kept=False)
+    for name, args in (("dom0", [mouth.dom0.pk]), ("dom0s", []), ("today", [])):
+        assert words in text(browser(cast.operator).get(reverse(name, args=args))), name
+    running.refresh_from_db()
+    assert (running.wanted, running.observed) == ("running", "running")
+    assert not Event.objects.filter(kind__startswith="report.refused").exists()
+
+
+def test_a_simulated_dom0_has_no_bridges_of_its_own(mouth: Mouth, running: Domu) -> None:
+    dom0 = Dom0.objects.get()
+    dom0.inventory["bridges"] = []
+    dom0.simulated = True
+    assert dom0.alarms == []
 
 
 def test_taking_no_new_servers(browser: Browser, cast: Cast, mouth: Mouth) -> None:

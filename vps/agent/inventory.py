@@ -86,7 +86,8 @@ class Inventory:
             self._look_at_host()
             self._info_at = now
         domains_told = [_domain(domain) for domain in domains or ()]
-        domus = [_domu(row) for row in self._context.journal.domus()]
+        rows = self._context.journal.domus()
+        domus = [_domu(row) for row in rows]
         still = (
             [{key: value for key, value in domain.items() if key not in _MOVING} for domain in domains_told],
             domus,
@@ -95,9 +96,9 @@ class Inventory:
         if not asked and still == self._told and now - self._told_at < EVERY:
             return
         self._told, self._told_at = still, now
-        self._context.outbox.tell(
-            self._body(domains is not None, domains_told, domus, error or self._info_error)
-        )
+        body = self._body(domains is not None, domains_told, domus, error or self._info_error)
+        body["alarms"] += self._memory_alarm(rows, domains or ())
+        self._context.outbox.tell(body)
 
     def _look_at_host(self) -> None:
         try:
@@ -163,6 +164,20 @@ class Inventory:
                 {"code": "disk", "text": f"The pool {context.config.disk_dir} has {free_disk} MiB left."}
             )
         return told
+
+    def _memory_alarm(
+        self, rows: tuple[DomuRow, ...], domains: tuple[DomainRow, ...]
+    ) -> list[dict[str, str]]:
+        """Whether somebody else took the memory that servers which do not run were promised."""
+        if self._info is None or not domains:
+            return []
+        there = {domain.uuid for domain in domains}
+        waiting = sum(row.description.memory_mib for row in rows if row.id not in there)
+        free = self._info.free_memory_mib
+        if free >= waiting:
+            return []
+        text = f"{free} MiB of memory are free, and the servers that are stopped need {waiting} MiB."
+        return [{"code": "memory", "text": f"{text} See which domains are not Berth's."}]
 
 
 def spread(heads: tuple[Head, ...]) -> tuple[Head, ...]:

@@ -93,7 +93,17 @@ class Dom0(models.Model):
 
     @property
     def alarms(self) -> list[dict[str, str]]:
-        return list(self.inventory.get("alarms", []))
+        """What it says is wrong, and what is seen of it: sentences with a code."""
+        told = list(self.inventory.get("alarms", []))
+        there = self.inventory.get("bridges")
+        # A simulated dom0 has no bridges of its own unless its configuration names some.
+        if self.xen and there is not None and self.bridge not in there and (there or not self.simulated):
+            text = _(
+                "The bridge %(bridge)s of its servers is not there; make it on the dom0. It has %(there)s."
+            )
+            text %= {"bridge": self.bridge, "there": ", ".join(map(str, there)) or _("none")}
+            told.append({"code": "bridge", "text": text})
+        return told
 
     def capacity(self) -> dict[str, dict[str, int]]:
         """{resource: {"total", "promised", "free"}} for memory_mib and disk_mib."""
