@@ -18,14 +18,17 @@ from accounts.mail import sweep_mail
 from vps import dispatch
 from vps.chain import seal_events
 from vps.enrolment import end_old_credentials
-from vps.models import Dom0, Event, KernelVersion, Operation, Upload
+from vps.models import Conflict, DirectApproval, Dom0, Event, KernelVersion, Operation, Upload
 from vps.models.boot_record import judge_running
+from vps.models.direct_approval import not_approved
 from vps.models.domu import Domu
 from vps.models.operation import State
 from vps.redis import admit_missing, now_ms
 from vps.tasks import inspect_part, inspect_version
 from vps.trust import tell_keys
 from vps.uploads import forget_abandoned
+from vps.xen.description import BootMethod
+from vps.xen.messages import Verb
 
 log = logging.getLogger(__name__)
 INSPECTION_AGAIN = timedelta(seconds=60)
@@ -39,6 +42,7 @@ def sweep() -> dict[str, int]:
         "lost": _give_up(),
         "sent": _send_again(),
         "well": judge_running(),
+        "revoked": _tell_of_revoked(),
         "inspections": _ring_inspections(),
         "uploads": forget_abandoned(),
         "mail": sweep_mail(),
@@ -100,6 +104,28 @@ def _give_up() -> int:
                 dom0=row.dom0,
                 operation=row,
             )
+    return count
+
+
+def _tell_of_revoked() -> int:
+    """Servers whose dom0 still could build what is approved no more: the dom0 is told to prepare nothing to boot.
+
+    What runs goes on. An open operation, or an agent that is away, is waited for.
+    """
+    count = 0
+    revoked = DirectApproval.objects.filter(state=DirectApproval.State.REVOKED).values("tenant")
+    rows = Domu.objects.live().filter(boot_method=BootMethod.DIRECT.value, tenant__in=revoked)
+    for domu in rows.with_open_operation():
+        if domu.open_operation or not not_approved(domu.tenant, domu.boot()):
+            continue
+        told = domu.operations.exclude(verb=Verb.DELETE.value).order_by("-id").first()
+        if told is None or not told.body.get("domu", {}).get("boot", {}).get("entries"):
+            continue
+        try:
+            domu.order(Verb.PREPARE, None, _("The approval of direct boot was taken back."))
+            count += 1
+        except Conflict as error:
+            log.info("%s is not told yet that an approval was taken back: %s", domu, error)
     return count
 
 

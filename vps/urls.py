@@ -5,7 +5,19 @@ from __future__ import annotations
 from django.contrib.auth import views as auth
 from django.urls import include, path
 
-from vps.views import agent, boot, console, dom0, domu, event, health, home, kernel, operation
+from vps.views import (
+    agent,
+    boot,
+    console,
+    direct_approval,
+    dom0,
+    domu,
+    event,
+    health,
+    home,
+    kernel,
+    operation,
+)
 from vps.views import request as requests
 
 urlpatterns = [
@@ -37,6 +49,10 @@ urlpatterns = [
     path("kernels/uploads/<uuid:pk>/", kernel.kernel_upload_piece, name="kernel_upload_piece"),
     path("kernels/versions/<uuid:pk>/", kernel.kernel_version, name="kernel_version"),
     path("kernels/versions/<uuid:pk>/parts/", kernel.kernel_parts, name="kernel_parts"),
+    path("kernels/versions/<uuid:pk>/direct/", direct_approval.direct_ask, name="direct_ask"),
+    path("direct/<uuid:pk>/", direct_approval.direct_approval, name="direct_approval"),
+    path("direct/<uuid:pk>/decide/", direct_approval.direct_decide, name="direct_decide"),
+    path("direct/<uuid:pk>/revoke/", direct_approval.direct_revoke, name="direct_revoke"),
     path("kernels/versions/<uuid:pk>/delete/", kernel.kernel_version_delete, name="kernel_version_delete"),
     path("kernels/<uuid:pk>/", kernel.kernel, name="kernel"),
     path("kernels/<uuid:pk>/catalogue/", kernel.kernel_catalogue, name="kernel_catalogue"),

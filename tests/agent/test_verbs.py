@@ -287,3 +287,20 @@ def test_a_lost_disk_is_not_made_again(started: Rig) -> None:
     assert rig.ended(rig.order(Verb.PREPARE, changed))["error"]["code"] == "disk_lost"
     assert not list(rig.config.disk_dir.iterdir())
     rig.done(Verb.DELETE, domu)
+
+
+def test_what_may_not_be_booted_any_more_is_not_built_again(started: Rig) -> None:
+    """An approval that was taken back: the description has nothing to boot; what runs goes on until it ends."""
+    rig = started
+    direct = rig.domu("direct")
+    direct = replace(direct, boot=replace(direct.boot, method=BootMethod.DIRECT, loader=None))
+    rig.done(Verb.START, direct)
+    until(lambda: "6.1.0-test" in rig.record(direct))
+    rig.done(Verb.PREPARE, replace(direct, boot=replace(direct.boot, entries=())))
+    assert rig.running(direct)
+    rig.type(direct, "reboot\r")
+    until(lambda: not rig.running(direct), "the guest has asked for a reboot")
+    until(lambda: rig.bodies(ReportKind.ENDED, direct.id), "its end is told")
+    failed = rig.ended(rig.order(Verb.START, replace(direct, boot=replace(direct.boot, entries=()))))
+    assert failed["error"]["code"] == "nothing_to_boot"
+    assert len(rig.effects("create", direct)) == 1

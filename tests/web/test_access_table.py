@@ -19,7 +19,7 @@ from accounts.models import Role, User
 from tests.conftest import RedisServer
 from tests.web.conftest import ASKED, Browser, Cast, make_version
 from tests.web.world import Mouth
-from vps.models import Domu, Operation, Request, Size, Upload
+from vps.models import DirectApproval, Domu, Operation, Request, Size, Upload
 from vps.redis import client
 from vps.xen.messages import Verb
 
@@ -49,6 +49,7 @@ class World:
     version: Any
     catalogue: Any
     upload: Upload
+    direct: DirectApproval
     mouth: Mouth
 
 
@@ -125,6 +126,22 @@ TABLE = [
     Address("kernel", (LOGIN, 404, 200, 200, 200, 200, 200), lambda world: [world.version.kernel_id]),
     Address("kernel", (LOGIN, 200, 200, 200, 200, 200, 200), lambda world: [world.catalogue.kernel_id]),
     Address("kernel_version", (LOGIN, 404, 200, 200, 200, 200, 200), lambda world: [world.version.pk]),
+    Address(
+        "direct_ask",
+        (LOGIN, 404, 403, 302, 302, 302, 403),
+        lambda world: [world.version.pk],
+        {"words": "no room for a loader"},
+    ),
+    Address("direct_approval", (LOGIN, 404, 200, 200, 200, 200, 200), lambda w: [w.direct.pk]),
+    Address(
+        "direct_decide",
+        (LOGIN, 404, 404, 404, 404, 404, 302),
+        lambda w: [w.direct.pk],
+        {"answer": "approve"},
+    ),
+    Address(
+        "direct_revoke", (LOGIN, 404, 404, 404, 404, 404, 409), lambda w: [w.direct.pk], {"why": "changed"}
+    ),
     Address("kernel_parts", (LOGIN, 404, 200, 200, 200, 200, 200), lambda world: [world.version.pk]),
     Address(
         "kernel_version_delete", (LOGIN, 404, 403, 409, 409, 409, 403), lambda world: [world.version.pk], {}
@@ -182,6 +199,7 @@ def world(
         bootable.menus.get().entries.get().version,
         make_version(None, "offered"),
         upload,
+        DirectApproval.ask(make_version(cast.tenant, "direct"), cast.developer, "to see"),
         mouth,
     )
     client().close()

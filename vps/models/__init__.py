@@ -3,6 +3,7 @@
 from vps.models.boot import BootEntryRow, BootMenu
 from vps.models.boot_record import BootRecord
 from vps.models.conflict import Conflict
+from vps.models.direct_approval import DirectApproval
 from vps.models.disk import Disk
 from vps.models.dom0 import CapacityEntry, Dom0, NoRoom
 from vps.models.domu import Domu
@@ -20,6 +21,7 @@ __all__ = [
     "CapacityEntry",
     "Chain",
     "Conflict",
+    "DirectApproval",
     "Disk",
     "Dom0",
     "Domu",

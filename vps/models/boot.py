@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from accounts.ids import new_id
 from accounts.models import User
 from vps.models.conflict import Conflict
+from vps.models.direct_approval import why_not_directly
 from vps.models.domu import Domu
 from vps.models.event import Event
 from vps.models.kernel import KernelVersion, Loader
@@ -155,11 +156,8 @@ def _domain_type(domu: Domu, versions: Sequence[KernelVersion], method: BootMeth
             raise Conflict(_("%(version)s is not among your kernels.") % {"version": version})
     if method is BootMethod.DIRECT:
         for version in versions:
-            if version.kernel.tenant_id is not None or not version.kernel.in_catalogue:
-                raise Conflict(
-                    _("%(version)s is an upload; only kernels of the catalogue boot directly.")
-                    % {"version": version}
-                )
+            if why := why_not_directly(version):
+                raise Conflict(why)
         pv = all(version.path("direct_pv") == "ok" for version in versions)
         pvh = all(version.path("direct_pvh") == "ok" for version in versions)
     else:

@@ -14,6 +14,7 @@ from accounts.models import Right, Tenant, User
 from accounts.models.quota import release
 from vps.middleware import request_id
 from vps.models.conflict import Conflict
+from vps.models.direct_approval import as_approved, not_approved
 from vps.models.dom0 import Dom0
 from vps.models.event import Event
 from vps.models.operation import Operation, State
@@ -190,7 +191,7 @@ class Domu(models.Model):
             vcpus=self.vcpus,
             disks=tuple(disk.spec() for disk in self.disks.filter(purged_at=None)),
             nics=tuple(nic.spec() for nic in self.nics.select_related("mac")),
-            boot=self.boot(),
+            boot=as_approved(self.tenant, self.boot()),
             autostart=self.autostart,
             crash_limit=self.crash_limit,
         )
@@ -205,7 +206,7 @@ class Domu(models.Model):
     # The verbs. Each checks, raises the generation, writes operation and event, and rings after the commit.
 
     def start(self, by: User | None, reason: str = "", *, seen: Generation | None = None) -> Operation:
-        """Raises Conflict when there is nothing to boot, or it is not stopped."""
+        """Raises Conflict when there is nothing to boot or no approval of it, or it is not stopped."""
         if not self.boot().bootable:
             raise Conflict(
                 _("%(name)s has nothing to boot yet; choose a kernel first.") % {"name": self.name}
@@ -282,13 +283,24 @@ class Domu(models.Model):
     def _check(self, verb: Verb, open_one: Operation | None) -> None:
         if self.deleted_at:
             raise Conflict(_("%(name)s was deleted.") % {"name": self.name})
-        if self.locked and verb not in (Verb.SHUTDOWN, Verb.DESTROY):
+        wanting = not_approved(self.tenant, self.boot())
+        # A dom0 is told to forget what is approved no more, whatever else holds.
+        if (
+            self.locked
+            and verb not in (Verb.SHUTDOWN, Verb.DESTROY)
+            and not (verb is Verb.PREPARE and wanting)
+        ):
             raise Conflict(
                 _("%(name)s was locked by an operator: %(why)s") % {"name": self.name, "why": self.locked}
             )
         if self.tenant.suspended and verb in (Verb.START, Verb.REBOOT):
             raise Conflict(
                 _("%(tenant)s is suspended: %(why)s") % {"tenant": self.tenant, "why": self.tenant.suspended}
+            )
+        if verb in (Verb.START, Verb.REBOOT) and wanting:
+            raise Conflict(
+                _("%(kernel)s may not boot directly: an operator has to approve it. Ask for it on its page.")
+                % {"kernel": wanting[0].label or wanting[0].title}
             )
         if verb.value not in (self.dom0.verbs or [verb.value]):
             raise Conflict(

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.models.quota import Resource, shown, size_text
-from vps.models import Dom0, Domu, Event, KernelVersion, Operation, Request
+from vps.models import DirectApproval, Dom0, Domu, Event, KernelVersion, Operation, Request
 from vps.xen.messages import Verb
 from vps.xen.reconcile import Status
 
@@ -86,6 +86,12 @@ KERNEL: dict[str, Look] = {
     KernelVersion.State.OK: Look("tick", "good", KernelVersion.State.OK.label),
     KernelVersion.State.REFUSED: Look("cross", "bad", KernelVersion.State.REFUSED.label),
 }
+DIRECT: dict[str, Look] = {
+    DirectApproval.State.WAITING: Look("clock", "wait", DirectApproval.State.WAITING.label),
+    DirectApproval.State.APPROVED: Look("tick", "good", DirectApproval.State.APPROVED.label),
+    DirectApproval.State.REFUSED: Look("cross", "bad", DirectApproval.State.REFUSED.label),
+    DirectApproval.State.REVOKED: Look("slash", "still", DirectApproval.State.REVOKED.label),
+}
 DOM0: dict[str, Look] = {
     "heard": Look("disc", "good", gettext_lazy("heard")),
     "silent": Look("dashed", "bad", gettext_lazy("not heard")),
@@ -148,6 +154,8 @@ def _look(thing: object) -> tuple[Look, datetime | None]:
         return REQUEST[thing.state], None
     if isinstance(thing, KernelVersion):
         return KERNEL[thing.state], None
+    if isinstance(thing, DirectApproval):
+        return DIRECT[thing.state], None
     if isinstance(thing, Dom0):
         if thing.heard_at is None:
             return DOM0["never"], None

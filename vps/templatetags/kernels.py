@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.models.quota import size_text
-from vps.models import KernelVersion
+from vps.models import DirectApproval, KernelVersion
 from vps.xen.devices import BOOT_DISK_VDEV
 from vps.xen.menu import modules_path
 
@@ -93,6 +93,13 @@ def _part_warnings(version: KernelVersion, part: str, told: dict[str, Any]) -> l
             % {"kernel": release, "modules": ", ".join(told.get("releases") or [])}
         )
     return warnings
+
+
+@register.inclusion_tag("direct/_waiting.html")
+def waiting_approvals() -> dict[str, Any]:
+    """The questions of direct boot that wait for an operator, oldest first."""
+    rows = DirectApproval.objects.waiting().select_related("version__kernel", "tenant", "asked_by")
+    return {"approvals": list(rows.order_by("asked_at")[:50])}
 
 
 @register.filter

@@ -21,8 +21,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.models import QuotaExceeded, Right
 from vps import uploads
+from vps.forms.direct_approval import AskForm
 from vps.forms.kernel import UploadForm
-from vps.models import Conflict, Kernel, KernelVersion, Upload
+from vps.models import Conflict, DirectApproval, Kernel, KernelVersion, Upload
 from vps.views.scope import get_kernel_or_404, get_version_or_404, operator_required
 
 _READ = 256 * 1024
@@ -64,8 +65,15 @@ def kernel(request: HttpRequest, pk: UUID) -> HttpResponse:
 def kernel_version(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The verdict, then the facts."""
     version = get_version_or_404(request, pk)
+    return version_page(request, version)
+
+
+def version_page(
+    request: HttpRequest, version: KernelVersion, *, status: int = 200, **more: Any
+) -> HttpResponse:
+    """The page of a version, or what of it is asked for again and again."""
     template = "kernels/_verdict.html" if request.htmx else "kernels/version.html"
-    return render(request, template, _context(request, version))
+    return render(request, template, {**_context(request, version), **more}, status=status)
 
 
 @login_required
@@ -83,8 +91,7 @@ def kernel_version_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     try:
         version.delete_content(request.user)
     except Conflict as error:
-        context = {**_context(request, version), "conflict": str(error)}
-        return render(request, "kernels/version.html", context, status=409)
+        return version_page(request, version, conflict=str(error), status=409)
     return redirect("kernel", pk=version.kernel_id)
 
 
@@ -194,7 +201,22 @@ def _context(request: HttpRequest, version: KernelVersion) -> dict[str, Any]:
         "part_uploads": parts.select_related("version__kernel").order_by("created_at"),
         "parts_move": any(part.state == Upload.State.INSPECTING for part in parts),
         "limit": settings.BERTH_KERNEL_LIMIT,
+        **_direct(request, version),
     }
+
+
+def _direct(request: HttpRequest, version: KernelVersion) -> dict[str, Any]:
+    """What stands of direct boot: the newest question for these contents, and whether one can be asked."""
+    tenant = version.kernel.tenant
+    able = "ok" in (version.path("direct_pv"), version.path("direct_pvh"))
+    if tenant is None or not able or version.deleted_at:
+        return {}
+    asked = DirectApproval.objects.filter(
+        tenant=tenant, original_sha256=version.original_id, ramdisk_sha256=version.ramdisk_id or ""
+    ).first()
+    closed = asked is None or asked.state in (DirectApproval.State.REFUSED, DirectApproval.State.REVOKED)
+    may_ask = closed and tenant.allows(request.user, Right.OPERATE)
+    return {"direct": asked, "direct_able": True, "direct_form": AskForm() if may_ask else None}
 
 
 def _may(request: HttpRequest, version: KernelVersion) -> bool:
