@@ -19,6 +19,7 @@ from vps.models.boot_record import BootRecord
 from vps.models.dom0 import Dom0
 from vps.models.domu import Domu
 from vps.models.event import Event
+from vps.models.holding import settle
 from vps.models.operation import Operation, State
 from vps.xen.messages import Generation, MessageRefused, Outcome, Report, ReportKind, Verb
 from vps.xen.reconcile import Look, Observed, Seen, Wanted, observe, observe_end
@@ -142,7 +143,7 @@ def _came_about(row: Operation, at: int) -> None:
         domu.made = True
     if row.verb in _SEEN_AFTER and at >= domu.observed_ms:
         domu.seen = Seen(_SEEN_AFTER[row.verb], at)
-    domu.save()
+    _saved(domu)
     Event.record(
         "operation.done",
         _("%(verb)s of %(name)s is done") % {"verb": row.verb, "name": domu},
@@ -172,9 +173,11 @@ def _booted(dom0: Dom0, report: Report) -> None:
     domu.boots = max(domu.boots, int(body["boots"]))
     domu.booted_at = _time(report.at)
     domu.booted_label = str(body.get("label") or "")[:200]
+    domu.running_memory_mib = int(body["memory_mib"]) if body.get("memory_mib") else None
+    domu.running_vcpus = int(body["vcpus"]) if body.get("vcpus") else None
     domu.seen = Seen(Observed.RUNNING, max(report.at, domu.observed_ms))
     domu.last_end = {}
-    domu.save()
+    _saved(domu)
     BootRecord.booted(domu, dict(body), domu.booted_at)
     Event.record(
         "domu.booted",
@@ -203,15 +206,23 @@ def _ended(dom0: Dom0, report: Report) -> None:
         "at": _time(report.at).isoformat(),
     }
     domu.seen, domu.domid = observe_end(domu.seen, report.at), None
-    domu.save()
+    _saved(domu)
     Event.record(
         "domu.ended",
         _("%(name)s ended: %(reason)s") % {"name": domu, "reason": domu.last_end["reason"]},
         tenant=domu.tenant,
         domu=domu,
         dom0=dom0,
-        after={"next": domu.last_end["next"]},
+        after={"next": domu.last_end["next"], "reason": domu.last_end["reason"]},
     )
+
+
+def _saved(domu: Domu) -> None:
+    """Save it; what it holds follows from what runs of it."""
+    if not domu.runs:
+        domu.running_memory_mib = domu.running_vcpus = None
+    domu.save()
+    settle(domu, _("what runs of %(name)s changed") % {"name": domu.name})
 
 
 def _inventory(dom0: Dom0, report: Report) -> None:
@@ -245,6 +256,8 @@ _OBSERVED = (
     "prepared_serial",
     "boots",
     "wanted",
+    "running_memory_mib",
+    "running_vcpus",
 )
 
 
@@ -252,7 +265,7 @@ def _observe(dom0: Dom0, body: dict[str, Any], at: int) -> None:
     """Bring what was seen into the rows; vps.xen.reconcile has the rules."""
     domains = {str(row["uuid"]): row for row in body.get("domains", [])}
     agents = {str(row["id"]): row for row in body.get("domus", [])}
-    for domu in Domu.objects.live().filter(dom0=dom0).with_open_operation():
+    for domu in Domu.objects.present().filter(dom0=dom0).with_open_operation():
         before = [getattr(domu, name) for name in _OBSERVED]
         domain = domains.get(str(domu.pk))
         state = _state(domain["state"]) if domain else None
@@ -260,14 +273,16 @@ def _observe(dom0: Dom0, body: dict[str, Any], at: int) -> None:
         if domain is not None:
             domu.domid = int(domain["domid"])
         elif domu.observed == Observed.GONE:
-            domu.domid = None
+            domu.domid = domu.running_memory_mib = domu.running_vcpus = None
         _take_agents_word(domu, agents.get(str(domu.pk)))
         after = [getattr(domu, name) for name in _OBSERVED]
         # The reports of a dom0 are applied one by one; only a click can come between, and it raises n.
         if after != before:
-            Domu.objects.filter(pk=domu.pk, epoch=domu.epoch, n=domu.n).update(
+            moved = Domu.objects.filter(pk=domu.pk, epoch=domu.epoch, n=domu.n).update(
                 **dict(zip(_OBSERVED, after, strict=True))
             )
+            if moved and domu.observed != before[0]:
+                settle(domu, _("what runs of %(name)s changed") % {"name": domu.name})
 
 
 def _state(word: object) -> Observed:

@@ -185,7 +185,11 @@ BERTH_ASK_AFTER = env.int("BERTH_ASK_AFTER", default=60)  # an accepted operatio
 BERTH_SILENT_AFTER = env.int("BERTH_SILENT_AFTER", default=35)  # a dom0 that was not heard
 BERTH_OUTPUT_LIMIT = 100_000  # entries of a dom0's report stream that are read before it is cut
 
-# What a new tenant may use. MiB, numbers, bytes.
+# Days.
+BERTH_REQUEST_DAYS = env.int("BERTH_REQUEST_DAYS", default=14)  # a request that nobody decided
+BERTH_KEEP_DAYS = env.int("BERTH_KEEP_DAYS", default=7)  # the disks of a deleted server
+
+# What a new tenant may use until an operator sets another default. MiB, numbers, bytes.
 BERTH_DEFAULT_QUOTA = {
     "servers": 5,
     "memory_mib": 4096,

@@ -1,4 +1,6 @@
-"""What nobody clicks: send what stayed queued, ask again, give up, admit dom0s again, forget old uploads, mail."""
+"""What nobody clicks: send what stayed queued, ask again, give up, admit dom0s again, forget old uploads, mail,
+end requests that wait too long, wipe what was deleted long ago.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,11 @@ from accounts.mail import sweep_mail
 from vps import dispatch
 from vps.chain import seal_events
 from vps.enrolment import end_old_credentials
-from vps.models import Conflict, DirectApproval, Dom0, Event, KernelVersion, Operation, Upload
+from vps.models import Conflict, DirectApproval, Dom0, Event, KernelVersion, Operation, Request, Upload
 from vps.models.boot_record import judge_running
 from vps.models.direct_approval import not_approved
 from vps.models.domu import Domu
+from vps.models.kept import purge_due
 from vps.models.operation import State
 from vps.redis import admit_missing, now_ms
 from vps.tasks import inspect_part, inspect_version
@@ -49,6 +52,8 @@ def sweep() -> dict[str, int]:
         "sealed": seal_events(),
         "keys": tell_keys(),
         "credentials": end_old_credentials(),
+        "expired": _expire(),
+        "deleted": purge_due(),
     }
 
 
@@ -126,6 +131,18 @@ def _tell_of_revoked() -> int:
             count += 1
         except Conflict as error:
             log.info("%s is not told yet that an approval was taken back: %s", domu, error)
+    return count
+
+
+def _expire() -> int:
+    """Requests that nobody decided for long end by themselves."""
+    count = 0
+    for asked in Request.objects.overdue().select_related("tenant", "by")[:100]:
+        try:
+            asked.expire()
+            count += 1
+        except Conflict:
+            continue  # somebody decided just now
     return count
 
 

@@ -15,8 +15,11 @@ from vps.views import (
     event,
     health,
     home,
+    kept,
     kernel,
     operation,
+    quota,
+    size,
 )
 from vps.views import request as requests
 
@@ -33,13 +36,22 @@ urlpatterns = [
     path("requests/<uuid:pk>/approve/", requests.approve, name="request_approve"),
     path("requests/<uuid:pk>/refuse/", requests.refuse, name="request_refuse"),
     path("requests/<uuid:pk>/withdraw/", requests.withdraw, name="request_withdraw"),
+    # Quota
+    path("quota/default/", quota.quota_default, name="quota_default"),
+    path("quota/<uuid:pk>/", quota.quota, name="quota"),
+    path("quota/<uuid:pk>/ask/", quota.quota_ask, name="quota_ask"),
+    path("quota/<uuid:pk>/limits/", quota.quota_limits, name="quota_limits"),
+    path("quota/<uuid:pk>/of/<slug:resource>/", quota.quota_entries, name="quota_entries"),
     # Servers
     path("servers/", domu.servers, name="servers"),
     path("servers/<uuid:pk>/", domu.server, name="server"),
     path("servers/<uuid:pk>/boot/", boot.boot, name="boot"),
     path("servers/<uuid:pk>/configuration/", domu.configuration, name="server_configuration"),
     path("servers/<uuid:pk>/destroy/", domu.destroy, name="server_destroy"),
-    path("servers/<uuid:pk>/delete/", domu.delete, name="server_delete"),
+    path("servers/<uuid:pk>/resize/", size.server_resize, name="server_resize"),
+    path("servers/<uuid:pk>/delete/", kept.delete, name="server_delete"),
+    path("servers/<uuid:pk>/undelete/", kept.undelete, name="server_undelete"),
+    path("servers/<uuid:pk>/purge/", kept.purge, name="server_purge"),
     path("servers/<uuid:pk>/do/<slug:verb>/", domu.do, name="server_do"),
     path("servers/<uuid:pk>/console/", console.console, name="console"),
     path("servers/<uuid:pk>/console/ticket/", console.console_ticket, name="console_ticket"),

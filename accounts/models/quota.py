@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import models, transaction
 from django.db.models import Sum
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.models.tenant import Tenant
 from accounts.models.user import User
@@ -62,6 +62,16 @@ class QuotaEntry(models.Model):
         raise TypeError("A line of the ledger is never deleted; write another one.")
 
 
+class DefaultLimit(models.Model):
+    """A limit that new tenants begin with, as an operator set it."""
+
+    resource = models.CharField(primary_key=True, max_length=16, choices=Resource.choices)
+    amount = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.resource}: {self.amount}"
+
+
 def sums(tenant: Tenant) -> dict[str, dict[str, int]]:
     """{resource: {"limit", "used", "left"}} of a tenant."""
     found: dict[str, dict[str, int]] = {r: {"limit": 0, "used": 0, "left": 0} for r in Resource.values}
@@ -79,15 +89,22 @@ def sums(tenant: Tenant) -> dict[str, dict[str, int]]:
     return found
 
 
-def grant(tenant: Tenant, amounts: Mapping[str, int], reason: str, by: User | None = None) -> None:
-    """Raise (or, with negative amounts, lower) the limits of a tenant."""
+def grant(
+    tenant: Tenant,
+    amounts: Mapping[str, int],
+    reason: str,
+    by: User | None = None,
+    *,
+    subject: str = "",
+) -> None:
+    """Raise (or, with negative amounts, lower) the limits of a tenant. `subject`: what it came of."""
     QuotaEntry.objects.bulk_create(
         QuotaEntry(
             tenant=tenant,
             resource=resource,
             kind=QuotaEntry.Kind.GRANT,
             amount=amount,
-            subject=f"tenant:{tenant.pk}",
+            subject=subject or f"tenant:{tenant.pk}",
             reason=reason,
             by=by,
         )
@@ -96,9 +113,25 @@ def grant(tenant: Tenant, amounts: Mapping[str, int], reason: str, by: User | No
     )
 
 
+def default_limits() -> dict[str, int]:
+    """What a new tenant gets: what operators set, and settings.BERTH_DEFAULT_QUOTA for what they did not."""
+    return {**settings.BERTH_DEFAULT_QUOTA, **dict(DefaultLimit.objects.values_list("resource", "amount"))}
+
+
 def grant_default(tenant: Tenant, by: User | None = None) -> None:
-    """What settings.BERTH_DEFAULT_QUOTA gives to a new tenant."""
-    grant(tenant, settings.BERTH_DEFAULT_QUOTA, "default for new tenants", by)
+    """Give a new tenant the default."""
+    grant(tenant, default_limits(), "default for new tenants", by)
+
+
+def set_limits(tenant: Tenant, limits: Mapping[str, int], reason: str, by: User) -> dict[str, dict[str, int]]:
+    """Bring the limits to these numbers by lines that say why; {"before", "after"} of those that changed."""
+    with transaction.atomic():
+        Tenant.objects.select_for_update().get(pk=tenant.pk)
+        now = sums(tenant)
+        before = {name: now[name]["limit"] for name, limit in limits.items() if limit != now[name]["limit"]}
+        after = {name: limits[name] for name in before}
+        grant(tenant, {name: after[name] - before[name] for name in before}, reason, by)
+    return {"before": before, "after": after}
 
 
 def use(
@@ -178,6 +211,18 @@ def shown(resource: str, amount: int) -> str:
             return "0 MiB"
         return size_text(amount * 1024 * 1024)
     return str(amount)
+
+
+def named(resource: str, amount: int) -> str:
+    """An amount with what it is of."""
+    if resource == Resource.SERVERS:
+        return ngettext("%(n)d server", "%(n)d servers", amount) % {"n": amount}
+    if resource == Resource.VCPUS:
+        return ngettext("%(n)d cpu", "%(n)d cpus", amount) % {"n": amount}
+    return _("%(amount)s of %(what)s") % {
+        "amount": shown(resource, amount),
+        "what": Resource(resource).label,
+    }
 
 
 def size_text(amount: int) -> str:

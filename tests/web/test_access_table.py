@@ -18,8 +18,8 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from accounts.models import Role, User
 from tests.conftest import RedisServer
 from tests.web.conftest import ASKED, Browser, Cast, make_version
-from tests.web.world import Mouth
-from vps.models import DirectApproval, Domu, Operation, Request, Size, Upload
+from tests.web.world import Mouth, make_domu
+from vps.models import DirectApproval, Domu, Operation, Request, Size, Upload, kept
 from vps.redis import client
 from vps.xen.messages import Verb
 
@@ -41,7 +41,8 @@ class Address:
 
 @dataclass
 class World:
-    """What the addresses speak of: a stopped server with a menu, one that waits, an open operation, a kernel."""
+    """What the addresses speak of: a stopped server with a menu, one that waits, one that was deleted,
+    an open operation, a kernel."""
 
     domu: Domu
     asked: Request
@@ -51,6 +52,7 @@ class World:
     upload: Upload
     direct: DirectApproval
     mouth: Mouth
+    kept: Domu
 
 
 def the_domu(world: World) -> list[Any]:
@@ -63,6 +65,17 @@ def the_request(world: World) -> list[Any]:
 
 def the_dom0(world: World) -> list[Any]:
     return [world.mouth.dom0.pk]
+
+
+def the_tenant(world: World) -> list[Any]:
+    return [world.domu.tenant_id]
+
+
+def the_kept(world: World) -> list[Any]:
+    return [world.kept.pk]
+
+
+LIMITS = {"servers": "9", "memory_mib": "9000", "vcpus": "9", "disk_mib": "90000", "kernel_mib": "90"}
 
 
 def approval(world: World) -> dict[str, str]:
@@ -89,6 +102,14 @@ TABLE = [
     Address("request_approve", (LOGIN, 404, 404, 404, 404, 404, 302), the_request, {}, approval),
     Address("request_refuse", (LOGIN, 404, 404, 404, 404, 404, 302), the_request, {"words": "no room"}),
     Address("request_withdraw", (LOGIN, 404, 403, 403, 302, 302, 403), the_request, {}),
+    # Quota
+    Address("quota_default", (LOGIN, 404, 404, 404, 404, 404, 200)),
+    Address("quota_default", (LOGIN, 404, 404, 404, 404, 404, 302), data=LIMITS),
+    Address("quota", (LOGIN, 404, 200, 200, 200, 200, 200), the_tenant),
+    Address("quota_entries", (LOGIN, 404, 200, 200, 200, 200, 200), lambda w: [w.domu.tenant_id, "vcpus"]),
+    Address("quota_ask", (LOGIN, 404, 403, 403, 200, 200, 403), the_tenant),
+    Address("quota_ask", (LOGIN, 404, 403, 403, 302, 302, 403), the_tenant, {"servers": "1", "why": "x"}),
+    Address("quota_limits", (LOGIN, 404, 404, 404, 404, 404, 302), the_tenant, {**LIMITS, "reason": "x"}),
     # Servers
     Address("servers", (LOGIN, 200, 200, 200, 200, 200, 200)),
     Address("server", (LOGIN, 404, 200, 200, 200, 200, 200), the_domu),
@@ -106,6 +127,16 @@ TABLE = [
     Address("server_destroy", (LOGIN, 404, 403, 302, 302, 302, 302), the_domu, {"name": "web1"}),
     Address("server_delete", (LOGIN, 404, 403, 403, 200, 200, 403), the_domu),
     Address("server_delete", (LOGIN, 404, 403, 403, 302, 302, 403), the_domu, {"name": "web1"}),
+    Address("server_undelete", (LOGIN, 404, 403, 403, 302, 302, 403), the_kept, {}),
+    Address("server_purge", (LOGIN, 404, 403, 403, 200, 200, 403), the_kept),
+    Address("server_purge", (LOGIN, 404, 403, 403, 302, 302, 403), the_kept, {"name": "old"}),
+    Address("server_resize", (LOGIN, 404, 403, 403, 200, 200, 403), the_domu),
+    Address(
+        "server_resize",
+        (LOGIN, 404, 403, 403, 302, 302, 403),
+        the_domu,
+        {"memory_mib": "128", "vcpus": "1"},
+    ),
     Address("console", (LOGIN, 404, 200, 200, 200, 200, 200), the_domu),
     Address("console_ticket", (LOGIN, 404, 200, 200, 200, 200, 200), the_domu, {}),
     # Kernels
@@ -192,6 +223,9 @@ def world(
     upload = Upload.objects.create(
         tenant=cast.tenant, user=cast.developer, kernel_name="mine", filename="netbsd", size=10
     )
+    old = make_domu(mouth.dom0, "old", cast.tenant)
+    kept.delete(old, cast.owner)
+    old.operations.open().get().move("done")
     yield World(
         bootable,
         waiting,
@@ -201,6 +235,7 @@ def world(
         upload,
         DirectApproval.ask(make_version(cast.tenant, "direct"), cast.developer, "to see"),
         mouth,
+        old,
     )
     client().close()
     client.cache_clear()
@@ -267,6 +302,10 @@ POST_ONLY = {address.name for address in TABLE if address.data is not None} - {
     "boot",
     "server_destroy",
     "server_delete",
+    "server_purge",
+    "server_resize",
+    "quota_ask",
+    "quota_default",
     "dom0_enrol",
     "dom0_credential",
 }

@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.models.quota import grant, used_by
+from accounts.models.quota import grant
 from tests.web.conftest import ASKED, Browser, Cast, finish, make_version
 from tests.web.test_request import text
 from tests.web.world import Mouth
@@ -304,7 +304,7 @@ def test_a_verb_needs_post_a_role_and_ones_own_server(browser: Browser, cast: Ca
     assert not running.operations.open().exists()
 
 
-# Destroy and delete
+# Destroy
 
 
 def test_destroy_wants_the_name(
@@ -332,22 +332,6 @@ def test_destroy_supersedes_what_runs(browser: Browser, cast: Cast, running: Dom
     old.refresh_from_db()
     assert old.state == "superseded"
     assert running.operations.open().get().verb == "destroy"
-
-
-def test_delete_frees_all_when_the_dom0_has_done_it(
-    browser: Browser, cast: Cast, mouth: Mouth, domu: Domu
-) -> None:
-    url = reverse("server_delete", args=[domu.pk])
-    assert "Disk 0, 1 GiB, is wiped." in text(browser(cast.owner).get(url))
-    assert browser(cast.owner).post(url, {"name": "web1"}).status_code == 302
-    assert used_by(domu.subject)["memory_mib"] == 256  # until it is done
-    again = browser(cast.admin).post(url, {"name": "web1"})
-    assert again.status_code == 409 and "Delete is still under way" in text(again)
-    finish(mouth, domu)
-    assert used_by(domu.subject) == {}
-    assert mouth.dom0.capacity()["disk_mib"]["promised"] == 0
-    after = browser(cast.owner).post(url, {"name": "web1"})
-    assert after.status_code == 409 and "web1 was deleted." in text(after)
 
 
 # What the dom0 gets

@@ -201,7 +201,7 @@ def test_no_page_is_wider_than_its_screen(
         cast.operator: [
             *(reverse(name) for name in operators),
             reverse("dom0", args=[mouth.dom0.pk]),
-            reverse("request", args=[running.request.pk]),
+            reverse("request", args=[running.requests.get().pk]),
         ],
     }
     wide = {}

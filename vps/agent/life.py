@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -16,6 +17,7 @@ from vps.xen.description import BootMethod
 from vps.xen.endings import Ending, EndReason
 from vps.xen.messages import ReportKind
 from vps.xen.reconcile import Next, NextStep, Phase, Wanted, after_end
+from vps.xen.xlcfg import parse
 from vps.xen.xlparse import DomainRow, DomainState
 
 GONE = 60.0  # seconds that a domain may take to vanish after its end
@@ -75,7 +77,9 @@ def settle(
     if domain is not None and row.run is None:
         # Ours by its uuid, and nothing is written of it: the journal was lost, or a person started it.
         job.log.warning("found domain %s, of which nothing is written", domain.domid)
-        _built(job, row, uuid4(), domain.domid, domain.name or row.description.name, "start")
+        size = {"memory_mib": domain.memory_mib, "vcpus": domain.vcpus}
+        name = domain.name or row.description.name
+        _built(job, row, uuid4(), domain.domid, name, "start", size=size)
         following = None
         _finish_start(job, domain)
     elif domain is not None and row.phase is Phase.STARTING:
@@ -106,7 +110,13 @@ def build(job: Job, prepared: Prepared, why: str) -> DomuRow:
         intent = context.journal.intend(
             row.id,
             "create",
-            {"run": run, "config": config_path, "serial": prepared.menu_serial, "why": why},
+            {
+                "run": run,
+                "config": config_path,
+                "serial": prepared.menu_serial,
+                "why": why,
+                "size": _size(prepared.config),
+            },
             job.operation,
         )
         context.journal.set_domu(row.id, phase=Phase.STARTING, restart_at=None)
@@ -131,7 +141,17 @@ def build(job: Job, prepared: Prepared, why: str) -> DomuRow:
         child.ended()
         context.journal.set_domu(row.id, phase=Phase.IDLE)
         raise VerbFailed("vanished", "The domain was created and was gone before it could run; see xl's log.")
-    _built(job, row, run, domain.domid, config_path.name, why, intent, prepared.menu_serial)
+    _built(
+        job,
+        row,
+        run,
+        domain.domid,
+        config_path.name,
+        why,
+        intent,
+        prepared.menu_serial,
+        _size(prepared.config),
+    )
     child.ended()
     _finish_start(job, domain)
     return context.row(row.id)
@@ -255,6 +275,7 @@ def _resolve_create(job: Job, row: DomuRow, age: float) -> DomainRow | None:
             str(detail["why"]),
             intent.id,
             int(detail["serial"]),
+            detail.get("size"),
         )
     for other in intents[:-1]:
         context.journal.resolve(other.id, "replaced")
@@ -271,6 +292,7 @@ def _built(
     why: str,
     intent: int | None = None,
     serial: int | None = None,
+    size: Mapping[str, int] | None = None,
 ) -> None:
     """Write down that there is a new domain, and tell the web. The guest has not begun yet."""
     context = job.context
@@ -304,9 +326,16 @@ def _built(
                 "entry": entry.title if entry else "",
                 "label": entry.label if entry else "",
                 "why": why,
+                **(size or {}),
             },
         )
     job.log.info("domain %s is built, boot %s", domid, row.boots + 1)
+
+
+def _size(config: str) -> dict[str, int]:
+    """What a configuration gives to its domain; it may be older than the description."""
+    values = parse(config)
+    return {"memory_mib": int(str(values["memory"])), "vcpus": int(str(values["vcpus"]))}
 
 
 def _finish_start(job: Job, domain: DomainRow) -> None:

@@ -106,6 +106,16 @@ def prepare_or_last(job: Job) -> Prepared:
 
 def remove_all(context: Context, row: DomuRow) -> None:
     """Remove configuration, copies and boot disks of a domU. Raises OSError."""
+    put_away(context, row)
+    folder = context.config.domu_dir / str(row.id)
+    if folder.is_dir():
+        for path in folder.iterdir():
+            remove(path)
+        folder.rmdir()
+
+
+def put_away(context: Context, row: DomuRow) -> None:
+    """Remove the configuration of a domU, so that its name is free on the dom0. Raises OSError."""
     prepared = Prepared.of(row.prepared)
     paths = {context.config.config_dir / row.description.name}
     if prepared:
@@ -113,11 +123,6 @@ def remove_all(context: Context, row: DomuRow) -> None:
     for path in paths:
         if _ours(path, row.description):
             remove(path)
-    folder = context.config.domu_dir / str(row.id)
-    if folder.is_dir():
-        for path in folder.iterdir():
-            remove(path)
-        folder.rmdir()
 
 
 def _stands(prepared: Prepared, description: Description) -> bool:

@@ -12,15 +12,12 @@ from django.utils.translation import gettext_lazy, ngettext
 from accounts.models import Right, Tenant, User
 from accounts.models.quota import Resource, shown, sums
 from accounts.models.tenant import RIGHTS
-from vps.models import Dom0, Domu, Request, Size
-from vps.xen.description import GuestOS
+from vps.forms.size import SIZE_FIELDS, SizeFields
+from vps.models import Dom0, KernelVersion, Request, Size
+from vps.xen.description import BootMethod, GuestOS
 from vps.xen.names import NameRefused, check_domu_name
 
 OWN = "own"
-MAX_MEMORY_MIB = 1024 * 1024
-MAX_VCPUS = 64
-MAX_DISK_MIB = 64 * 1024 * 1024
-SIZE_FIELDS = ("memory_mib", "vcpus", "disk_mib")
 
 GUESTS = [
     (GuestOS.NETBSD.value, "NetBSD"),
@@ -28,33 +25,10 @@ GUESTS = [
     (GuestOS.SOLARIS.value, "Solaris"),
     (GuestOS.OTHER.value, gettext_lazy("another one")),
 ]
-
-
-def whole(label: Any, most: int, least: int = 1, **options: Any) -> forms.IntegerField:
-    """A whole number; what is out of its limits gets a sentence that names them."""
-    return forms.IntegerField(
-        label=label,
-        min_value=least,
-        max_value=most,
-        error_messages={
-            "invalid": gettext_lazy("Give a whole number."),
-            "required": gettext_lazy("Give a number."),
-            "min_value": gettext_lazy("It must be %(limit_value)s or more."),
-            "max_value": gettext_lazy("It must be %(limit_value)s or less."),
-        },
-        **options,
-    )
-
-
-class SizeFields(forms.Form):
-    """Memory, cpus and disk of a server."""
-
-    memory_mib = whole(gettext_lazy("Memory in MiB"), MAX_MEMORY_MIB, least=16)
-    vcpus = whole(gettext_lazy("Virtual cpus"), MAX_VCPUS)
-    disk_mib = whole(gettext_lazy("Disk in MiB"), MAX_DISK_MIB)
-
-    def size(self) -> dict[str, int]:
-        return {name: self.cleaned_data[name] for name in SIZE_FIELDS}
+KEEPERS = [
+    (BootMethod.PVGRUB.value, gettext_lazy("Berth: you upload kernels here and choose in a menu.")),
+    (BootMethod.OWN_DISK.value, gettext_lazy("I, inside the server: its own disk says what boots.")),
+]
 
 
 class AskForm(SizeFields):
@@ -75,6 +49,21 @@ class AskForm(SizeFields):
         choices=GUESTS,
         help_text=gettext_lazy("Decides what the disks are called and what new kernel arguments begin with."),
     )
+    boot_method = forms.ChoiceField(
+        label=gettext_lazy("Who looks after the kernel?"),
+        choices=KEEPERS,
+        widget=forms.RadioSelect,
+        initial=BootMethod.PVGRUB.value,
+        required=False,
+    )
+    start_from = forms.ModelChoiceField(
+        KernelVersion.objects.none(),
+        label=gettext_lazy("Start from"),
+        required=False,
+        empty_label=gettext_lazy("an empty disk"),
+        help_text=gettext_lazy("An installer of the catalogue becomes the first entry of its boot menu."),
+        error_messages={"invalid_choice": gettext_lazy("That installer is not offered any more.")},
+    )
     offer = forms.ChoiceField(label=gettext_lazy("Size"), widget=forms.RadioSelect)
     why = forms.CharField(
         label=gettext_lazy("What it is for"),
@@ -83,7 +72,7 @@ class AskForm(SizeFields):
         widget=forms.Textarea(attrs={"rows": 3}),
         help_text=gettext_lazy("The operator who decides reads this."),
     )
-    field_order = ["tenant", "name", "guest_os", "offer", *SIZE_FIELDS, "why"]
+    field_order = ["tenant", "name", "guest_os", "boot_method", "start_from", "offer", *SIZE_FIELDS, "why"]
 
     def __init__(self, user: User, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -95,6 +84,9 @@ class AskForm(SizeFields):
         if len(self.tenants) == 1:
             tenant.widget = forms.HiddenInput()
             tenant.initial = self.tenants[0].pk
+        start_from = self.fields["start_from"]
+        assert isinstance(start_from, forms.ModelChoiceField)
+        start_from.queryset = KernelVersion.objects.installers()
         self.sizes = list(Size.objects.filter(offered=True))
         offer = self.fields["offer"]
         assert isinstance(offer, forms.ChoiceField)
@@ -114,8 +106,7 @@ class AskForm(SizeFields):
             check_domu_name(name)
         except NameRefused as error:
             raise forms.ValidationError(str(error)) from error
-        taken = Domu.objects.live().filter(name=name).exists()
-        if taken or Request.objects.waiting().filter(name=name).exists():
+        if Request.name_is_taken(name):
             raise forms.ValidationError(_("The name %(name)s is taken; choose another one.") % {"name": name})
         return name
 
@@ -188,7 +179,9 @@ class AskForm(SizeFields):
 
     def fields_of_request(self) -> dict[str, Any]:
         """What Request.ask takes besides tenant and person."""
-        return {name: self.cleaned_data[name] for name in ("name", "guest_os", "why")} | self.size()
+        names = ("name", "guest_os", "start_from", "why")
+        method = self.cleaned_data["boot_method"] or BootMethod.PVGRUB.value
+        return {name: self.cleaned_data[name] for name in names} | self.size() | {"boot_method": method}
 
 
 class ApproveForm(SizeFields):

@@ -11,7 +11,8 @@ from vps.models.event import Chain, Event
 from vps.models.kernel import Blob, Kernel, KernelVersion, Loader, Upload
 from vps.models.network import MacAddress, Nic
 from vps.models.operation import Operation
-from vps.models.request import Request, Size
+from vps.models.request import Request
+from vps.models.size import Size
 
 __all__ = [
     "Blob",

@@ -161,17 +161,47 @@ class Dom0(models.Model):
                 raise NoRoom(why)
             locked.promise({"memory_mib": memory_mib, "disk_mib": disk_mib + BOOT_DISK_MIB}, subject, reason)
 
+    def extend(self, more_mib: int, vcpus: int, subject: str, reason: str) -> None:
+        """Book more (or less) memory for a server that is here. Raises NoRoom, and then books nothing."""
+        with transaction.atomic():
+            locked = Dom0.objects.select_for_update().get(pk=self.pk)
+            if why := locked.why_not_larger(more_mib, vcpus):
+                raise NoRoom(why)
+            locked.promise({"memory_mib": more_mib}, subject, reason)
+
+    def why_not_larger(self, more_mib: int, vcpus: int) -> str:
+        """Why a server that is here cannot have so much more memory and so many cpus, "" when it can (H8)."""
+        if self.cpus and vcpus > self.cpus:
+            return _("%(dom0)s has %(cpus)s cpus; the server wants %(vcpus)s.") % {
+                "dom0": self.name,
+                "cpus": self.cpus,
+                "vcpus": vcpus,
+            }
+        free = self.capacity()["memory_mib"]["free"]
+        if more_mib > max(0, free):
+            return _("%(dom0)s has %(free)s MiB of memory left; the server wants %(want)s MiB more.") % {
+                "dom0": self.name,
+                "free": max(0, free),
+                "want": more_mib,
+            }
+        return ""
+
+    def promised_to(self, subject: str) -> dict[str, int]:
+        """What is booked on one subject."""
+        rows = (
+            self.capacity_entries.filter(subject=subject)
+            .order_by()
+            .values("resource")
+            .annotate(total=Sum("amount"))
+        )
+        return {row["resource"]: row["total"] for row in rows if row["total"]}
+
     def give_back(self, subject: str, reason: str) -> None:
         """Take back all that is booked on `subject`."""
         with transaction.atomic():
             Dom0.objects.select_for_update().get(pk=self.pk)
-            rows = (
-                self.capacity_entries.filter(subject=subject)
-                .order_by()
-                .values("resource")
-                .annotate(total=Sum("amount"))
-            )
-            self.promise({row["resource"]: -row["total"] for row in rows}, subject, reason)
+            booked = self.promised_to(subject)
+            self.promise({resource: -amount for resource, amount in booked.items()}, subject, reason)
 
 
 class CapacityEntry(models.Model):

@@ -59,7 +59,16 @@ class DomuQuerySet(models.QuerySet["Domu"]):
         return self if user.is_operator else self.filter(tenant__memberships__user=user)
 
     def live(self) -> DomuQuerySet:
+        """Those that nobody deleted."""
         return self.filter(deleted_at=None)
+
+    def kept(self) -> DomuQuerySet:
+        """Deleted, and their disks are still there."""
+        return self.exclude(deleted_at=None).filter(purged_at=None)
+
+    def present(self) -> DomuQuerySet:
+        """Those of which something is on a dom0: live and kept ones."""
+        return self.filter(purged_at=None)
 
     def with_open_operation(self) -> DomuQuerySet:
         """Each with `open_operations`, a list of none or one: a constant number of queries."""
@@ -108,10 +117,16 @@ class Domu(models.Model):
     booted_at = models.DateTimeField(null=True, blank=True)
     booted_label = models.CharField(max_length=200, blank=True)
     last_end = models.JSONField(default=dict, blank=True)  # reason, code, next, restart_in, at, tail
+    # What its domain was built with; None while none runs, or its agent is too old to tell.
+    running_memory_mib = models.PositiveIntegerField(null=True, blank=True)
+    running_vcpus = models.PositiveSmallIntegerField(null=True, blank=True)
 
     locked = models.CharField(gettext_lazy("locked because"), max_length=500, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    # Deleted: it is destroyed, its name is free, and its disks are kept until `keep_until`; purged: wiped.
     deleted_at = models.DateTimeField(null=True, blank=True)
+    keep_until = models.DateTimeField(null=True, blank=True)
+    purged_at = models.DateTimeField(null=True, blank=True)
 
     objects = DomuQuerySet.as_manager()
 
@@ -164,6 +179,22 @@ class Domu(models.Model):
         self.absent_ms = seen.absent_at if seen else None
 
     @property
+    def runs(self) -> bool:
+        """Whether its dom0 last saw a domain of it."""
+        return self.observed not in ("", Observed.GONE.value)
+
+    @property
+    def is_kept(self) -> bool:
+        return self.deleted_at is not None and self.purged_at is None
+
+    @property
+    def pending_size(self) -> bool:
+        """Whether it runs with another size than it will have at its next boot."""
+        return self.running_memory_mib is not None and (
+            (self.running_memory_mib, self.running_vcpus) != (self.memory_mib, self.vcpus)
+        )
+
+    @property
     def pending_change(self) -> bool:
         """Whether what is on the dom0 is older than the saved menu, or not there at all."""
         return not self.made or self.prepared_serial != self.menu_serial
@@ -192,7 +223,7 @@ class Domu(models.Model):
             disks=tuple(disk.spec() for disk in self.disks.filter(purged_at=None)),
             nics=tuple(nic.spec() for nic in self.nics.select_related("mac")),
             boot=as_approved(self.tenant, self.boot()),
-            autostart=self.autostart,
+            autostart=self.autostart and self.deleted_at is None,
             crash_limit=self.crash_limit,
         )
 
@@ -277,12 +308,18 @@ class Domu(models.Model):
         self.refresh_from_db()
         return operation
 
+    def check_verb(self, verb: Verb) -> None:
+        """Raises Conflict when the verb would not be taken now; the row is locked."""
+        self._check(verb, self._open_for_update())
+
     def _open_for_update(self) -> Operation | None:
         return self.operations.select_for_update().open().filter(lane=Operation.Lane.LIFE).first()
 
     def _check(self, verb: Verb, open_one: Operation | None) -> None:
-        if self.deleted_at:
+        if self.purged_at:
             raise Conflict(_("%(name)s was deleted.") % {"name": self.name})
+        if self.deleted_at and verb not in SUPERSEDES:
+            raise Conflict(_("%(name)s was deleted; undelete it first.") % {"name": self.name})
         wanting = not_approved(self.tenant, self.boot())
         # A dom0 is told to forget what is approved no more, whatever else holds.
         if (
@@ -360,18 +397,22 @@ class Domu(models.Model):
             self.save(update_fields=["wanted"])
 
     def retire(self) -> None:
-        """The dom0 has deleted it: free the name, the quota and the room. A second call changes nothing."""
-        if self.deleted_at:
+        """The dom0 has wiped it: free all that is left to free. A second call changes nothing."""
+        if self.purged_at:
             return
-        self.deleted_at = timezone.now()
+        self.purged_at = timezone.now()
+        self.deleted_at = self.deleted_at or self.purged_at
         self.observed, self.domid = Observed.GONE.value, None
-        self.save(update_fields=["deleted_at", "observed", "domid"])
-        self.disks.filter(purged_at=None).update(purged_at=self.deleted_at)
-        release(self.tenant, self.subject, f"{self.name} was deleted")
-        self.dom0.give_back(self.subject, f"{self.name} was deleted")
+        self.running_memory_mib = self.running_vcpus = None
+        gone = ("purged_at", "deleted_at", "observed", "domid", "running_memory_mib", "running_vcpus")
+        self.save(update_fields=gone)
+        self.disks.filter(purged_at=None).update(purged_at=self.purged_at)
+        release(self.tenant, self.subject, f"{self.name} was wiped")
+        self.dom0.give_back(self.subject, f"{self.name} was wiped")
         Event.record(
-            "domu.deleted",
-            _("%(name)s was deleted; its disks were wiped") % {"name": self.name},
+            "domu.purged",
+            _("The disks of %(name)s were wiped; nothing of it is left on %(dom0)s")
+            % {"name": self.name, "dom0": self.dom0},
             tenant=self.tenant,
             domu=self,
             dom0=self.dom0,

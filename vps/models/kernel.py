@@ -77,6 +77,19 @@ class Kernel(models.Model):
             Event.record("kernel.catalogue", text % {"kernel": self}, actor=by, after={"offered": offered})
 
 
+class KernelVersionQuerySet(models.QuerySet["KernelVersion"]):
+    def installers(self) -> KernelVersionQuerySet:
+        """The catalogue's installers that can boot, with their kernels."""
+        offered = self.filter(
+            kernel__tenant=None,
+            kernel__in_catalogue=True,
+            state=KernelVersion.State.OK,
+            deleted_at=None,
+            report__role="installer",
+        )
+        return offered.select_related("kernel").order_by("kernel__name", "-number")
+
+
 class KernelVersion(models.Model):
     """One upload of a kernel, and what inspection said of it (`report`: vps.xen.inspect's JSON).
 
@@ -107,6 +120,8 @@ class KernelVersion(models.Model):
     uploaded_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
+
+    objects = KernelVersionQuerySet.as_manager()
 
     class Meta:
         ordering = ["-number"]
@@ -140,7 +155,7 @@ class KernelVersion(models.Model):
     def in_use(self) -> bool:
         """Whether a saved menu that a server has, or will get, names it."""
         return self.boot_entries.filter(
-            menu__domu__deleted_at=None,
+            menu__domu__purged_at=None,
             menu__serial__gte=Least("menu__domu__menu_serial", "menu__domu__prepared_serial"),
         ).exists()
 

@@ -9,12 +9,12 @@ from typing import Any
 from django import template
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from accounts.models.quota import Resource, shown, size_text
+from accounts.models.quota import Resource, named, shown, size_text
 from vps.models import DirectApproval, Dom0, Domu, Event, KernelVersion, Operation, Request
 from vps.xen.messages import Verb
 from vps.xen.reconcile import Status
@@ -60,6 +60,7 @@ DOMU: dict[str, Look] = {
     Status.NOT_HEARD: Look("dashed", "still", gettext_lazy("not heard")),
     Status.UNKNOWN: Look("dashed", "still", gettext_lazy("unknown")),
     Status.WAITING: Look("clock", "wait", gettext_lazy("waiting for approval")),
+    "kept": Look("slash", "wait", gettext_lazy("deleted but kept")),
     "deleted": Look("slash", "still", gettext_lazy("deleted")),
 }
 OPERATION: dict[str, Look] = {
@@ -128,7 +129,9 @@ def shape(name: str) -> SafeString:
 
 @register.simple_tag
 def size(thing: Any) -> SafeString:
-    """Memory, cpus and disk of a server, a request, an offered size or a dictionary of them."""
+    """Memory, cpus and disk of a server, an offered size or a dictionary of them; what a request asks for."""
+    if isinstance(thing, Request) and thing.kind != Request.Kind.SERVER:
+        return wanted(thing.amounts, thing.kind)
     values = thing if isinstance(thing, dict) else vars(thing)
     cpus = ngettext("%(n)d cpu", "%(n)d cpus", values["vcpus"]) % {"n": values["vcpus"]}
     dot = mark_safe(' <span class="dot">·</span> ')
@@ -142,9 +145,20 @@ def size(thing: Any) -> SafeString:
     )
 
 
+@register.simple_tag
+def wanted(amounts: dict[str, int], kind: str) -> SafeString:
+    """Amounts of a request of this kind, each with its name: `1 GiB of memory`, for quota `+ 2 servers`."""
+    plus = "+ " if kind == Request.Kind.QUOTA else ""
+    parts = [(f"{plus}{named(name, amount)}",) for name, amount in amounts.items() if amount]
+    dot = mark_safe(' <span class="dot">·</span> ')
+    return format_html('<span class="size">{}</span>', format_html_join(dot, "{}", parts))
+
+
 def _look(thing: object) -> tuple[Look, datetime | None]:
     if isinstance(thing, Domu):
-        status = "deleted" if thing.deleted_at else thing.status
+        status = "deleted" if thing.purged_at else "kept" if thing.deleted_at else thing.status
+        if status == "kept" and thing.status == Status.DELETING:
+            status = Status.DELETING
         return DOMU[status], thing.dom0.heard_at if status == Status.NOT_HEARD else None
     if isinstance(thing, Status):
         return DOMU[thing], None
@@ -248,11 +262,15 @@ def resource_name(resource: str) -> str:
 
 
 @register.inclusion_tag("parts/meter.html")
-def meter(label: str, used: int, total: int, resource: str, plus: int = 0) -> dict[str, Any]:
-    """A thin meter: what is used of a total, and what would come on top of it (`plus`)."""
+def meter(label: str, used: int, total: int, resource: str, plus: int = 0, href: str = "") -> dict[str, Any]:
+    """A thin meter: what is used of a total, and what would come on top of it (`plus`).
+
+    The number leads to `href`, the lines behind it.
+    """
     whole = max(total, used + plus, 1)
     return {
         "label": label,
+        "href": href,
         "used": shown(resource, used),
         "plus": shown(resource, plus) if plus else "",
         "total": shown(resource, total),

@@ -7,12 +7,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery, Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import Right, Tenant, User
@@ -74,6 +72,7 @@ def servers(request: HttpRequest) -> HttpResponse:
         "q": q,
         "waiting": [] if q or page.number > 1 else _placed(waiting),
         "refused": _lately_refused(mine),
+        "kept": [] if q or page.number > 1 else kept_ones(request.user),
         "quotas": [(tenant, _meters(tenant)) for tenant in mine],
         "may_ask": askable(request.user).exists(),
         "may_withdraw": set(askable(request.user).values_list("pk", flat=True)),
@@ -100,6 +99,11 @@ def listed(rows: QuerySet[Domu]) -> QuerySet[Domu]:
         .prefetch_related(Prefetch("nics", Nic.objects.select_related("mac")))
         .order_by("name")
     )
+
+
+def kept_ones(user: User) -> QuerySet[Domu]:
+    """Deleted servers whose disks are still there."""
+    return Domu.objects.kept().visible_to(user).with_open_operation().order_by("keep_until")[:20]
 
 
 def _placed(waiting: Iterable[Request]) -> list[tuple[Request, int]]:
@@ -164,7 +168,10 @@ def _of(domu: Domu, user: User) -> dict[str, Any]:
         "operations": domu.operations.select_related("by")[:ACTIVITY],
         # What belongs to an operation is told by its own line.
         "events": domu.events.filter(operation=None)[:ACTIVITY],
-        "asked": getattr(domu, "request", None),
+        "asked": domu.requests.filter(kind=Request.Kind.SERVER).first(),
+        "resizing": domu.requests.waiting().filter(kind=Request.Kind.RESIZE).first(),
+        "may_resize": not domu.deleted_at and domu.tenant.allows(user, Right.REQUEST),
+        "may_undelete": domu.is_kept and domu.tenant.allows(user, Right.REQUEST),
     }
 
 
@@ -219,32 +226,16 @@ def do(request: HttpRequest, pk: UUID, verb: str) -> HttpResponse:
 @login_required
 def destroy(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Take the power away, after the name was typed."""
-    return _after_name(request, get_domu_or_404(request, pk, Right.OPERATE), Verb.DESTROY)
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@login_required
-def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """Delete with disks and all, after the name was typed."""
-    return _after_name(request, get_domu_or_404(request, pk, Right.REQUEST), Verb.DELETE)
-
-
-def _after_name(request: HttpRequest, domu: Domu, verb: Verb) -> HttpResponse:
+    domu = get_domu_or_404(request, pk, Right.OPERATE)
     form = NameAgainForm(domu.name, request.POST or None)
-    status = 200
-    if request.method == "POST":
-        if form.is_valid():
-            try:
-                domu.order(verb, request.user, form.cleaned_data["reason"])
-            except Conflict as conflict:
-                return page_of(request, domu.pk, problem=str(conflict), status=409)
-            if verb is Verb.DELETE:
-                messages.success(request, _("%(name)s is being deleted.") % {"name": domu})
-            return redirect("server", domu.pk)
-        status = 422
-    disks = domu.disks.filter(purged_at=None)
-    context = {"domu": domu, "form": form, "disks": disks}
-    return show(request, f"domu/{verb.value}.html", context, status=status)
+    if request.method == "POST" and form.is_valid():
+        try:
+            domu.order(Verb.DESTROY, request.user, form.cleaned_data["reason"])
+        except Conflict as conflict:
+            return page_of(request, pk, problem=str(conflict), status=409)
+        return redirect("server", pk)
+    status = 422 if request.method == "POST" else 200
+    return show(request, "domu/destroy.html", {"domu": domu, "form": form}, status=status)
 
 
 @require_safe

@@ -74,7 +74,7 @@ def strips(rows: Iterable[Dom0]) -> list[dict[str, Any]]:
         .annotate(total=Sum("amount"))
     }
     own: dict[UUID, set[str]] = {dom0.pk: set() for dom0 in dom0s}
-    for dom0_id, pk in Domu.objects.live().filter(dom0__in=dom0s).order_by().values_list("dom0", "pk"):
+    for dom0_id, pk in Domu.objects.present().filter(dom0__in=dom0s).order_by().values_list("dom0", "pk"):
         own[dom0_id].add(str(pk))
     return [_strip(dom0, own[dom0.pk], promised) for dom0 in dom0s]
 

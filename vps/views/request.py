@@ -1,4 +1,4 @@
-"""Asking for servers; deciding on what was asked."""
+"""Asking for servers; deciding on what was asked, of each kind."""
 
 from __future__ import annotations
 
@@ -14,13 +14,22 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts.models import QuotaExceeded, Right, Tenant
-from accounts.models.quota import Resource, sums
-from vps.forms.request import SIZE_FIELDS, ApproveForm, AskForm, RefuseForm
-from vps.models import Conflict, Dom0, NoRoom, Request
-from vps.models.dom0 import BOOT_DISK_MIB
+from accounts.models import QuotaExceeded, Right, Tenant, User
+from accounts.models.quota import sums
+from vps.forms.quota import ApproveQuotaForm, in_fields
+from vps.forms.request import ApproveForm, AskForm, RefuseForm
+from vps.forms.size import SIZE_FIELDS, ApproveSizeForm
+from vps.models import Conflict, NoRoom, Request
+from vps.views.facts import deciding_facts
 from vps.views.page import paged, show, sought
 from vps.views.scope import get_request_or_404, operator_required
+
+Approval = ApproveForm | ApproveSizeForm | ApproveQuotaForm
+FORMS: dict[str, type[Approval]] = {
+    Request.Kind.SERVER: ApproveForm,
+    Request.Kind.RESIZE: ApproveSizeForm,
+    Request.Kind.QUOTA: ApproveQuotaForm,
+}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -98,7 +107,7 @@ def _page(
     request: HttpRequest,
     asked: Request,
     *,
-    approve: ApproveForm | None = None,
+    approve: Approval | None = None,
     refuse: RefuseForm | None = None,
     problem: str = "",
     status: int = 200,
@@ -106,85 +115,60 @@ def _page(
     context: dict[str, Any] = {
         "asked": asked,
         "problem": problem,
-        "place": _place(asked),
+        "place": asked.place,
+        "expires_at": asked.expires_at,
         "may_withdraw": asked.tenant.allows(request.user, Right.REQUEST),
         "own": asked.tenant.role_of(request.user) is not None,
-        "os_name": dict(AskForm.base_fields["guest_os"].choices)[asked.guest_os],
+        "os_name": dict(AskForm.base_fields["guest_os"].choices).get(asked.guest_os, ""),
     }
     if request.user.is_operator:
-        context |= _facts(asked)
-        first = next((room["dom0"].pk for room in context["rooms"] if not room["why_not"]), None)
-        context["approve"] = approve or ApproveForm(initial={**asked.size, "dom0": first})
+        context |= deciding_facts(asked)
+        context["approve"] = approve or _approval(asked, context["rooms"])
         context["refuse"] = refuse or RefuseForm(auto_id="refuse_%s")
     return show(request, "request/page.html", context, part="request/_page.html", status=status)
 
 
-def _place(asked: Request) -> int:
-    """Its place among all that wait, from 1."""
-    return Request.objects.waiting().filter(asked_at__lt=asked.asked_at).count() + 1
-
-
-def _facts(asked: Request) -> dict[str, Any]:
-    """What an operator wants to know: the quota, every dom0's room, the customer's history."""
-    quota = sums(asked.tenant)
-    lines = []
-    for name in (Resource.SERVERS, *SIZE_FIELDS):
-        line, want = quota[name], asked.use[name]
-        # A waiting request is booked already, so that "before" is what is used without it.
-        booked = want if asked.state == Request.State.WAITING else 0
-        before = line["used"] - booked
-        after = before + want if asked.state == Request.State.WAITING else before
-        lines.append(
-            {"resource": name, "limit": line["limit"], "before": before, "want": want, "after": after}
-        )
-    rooms = []
-    for dom0 in Dom0.objects.all():
-        capacity = dom0.capacity()
-        disk = asked.disk_mib + BOOT_DISK_MIB
-        rooms.append(
-            {
-                "dom0": dom0,
-                "capacity": capacity,
-                "disk_want": disk,
-                "memory_after": max(0, capacity["memory_mib"]["free"] - asked.memory_mib),
-                "disk_after": max(0, capacity["disk_mib"]["free"] - disk),
-                "why_not": dom0.why_not(asked.memory_mib, asked.vcpus, asked.disk_mib),
-            }
-        )
-    rooms.sort(key=lambda room: (bool(room["why_not"]), -room["capacity"]["memory_mib"]["free"]))
-    return {
-        "quota": lines,
-        "rooms": rooms,
-        "domus": asked.tenant.domus.live().with_open_operation().order_by("-created_at")[:10],
-        "history": asked.tenant.requests.exclude(pk=asked.pk).order_by("-asked_at")[:10],
-        "members": asked.tenant.memberships.select_related("user").order_by("created_at"),
-    }
+def _approval(asked: Request, rooms: list[dict[str, Any]]) -> Approval:
+    """The form that approves it as it was asked."""
+    if asked.kind == Request.Kind.RESIZE:
+        return ApproveSizeForm(initial=asked.amounts)
+    if asked.kind == Request.Kind.QUOTA:
+        return ApproveQuotaForm(initial=in_fields(asked.amounts))
+    first = next((room["dom0"].pk for room in rooms if not room["why_not"]), None)
+    return ApproveForm(initial={**asked.size, "dom0": first})
 
 
 @require_POST
 @operator_required
 def approve(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """Make the server, as asked or changed."""
+    """Say yes: as asked, or changed."""
     asked = get_request_or_404(request, pk)
-    form = ApproveForm(request.POST)
+    form = FORMS[asked.kind](request.POST)
     if not form.is_valid():
         return _page(request, asked, approve=form, status=422)
     try:
-        domu = asked.approve(
-            request.user,
-            form.cleaned_data["dom0"],
-            words=form.cleaned_data["words"],
-            size=form.size(),
-        )
+        done = _approve(asked, request.user, form)
     except Conflict as conflict:
         return _page(request, get_request_or_404(request, pk), problem=str(conflict), status=409)
     except (NoRoom, QuotaExceeded) as error:
-        form.add_error("dom0" if isinstance(error, NoRoom) else None, str(error))
+        on_dom0 = isinstance(error, NoRoom) and "dom0" in form.fields
+        form.add_error("dom0" if on_dom0 else None, str(error))
         return _page(request, get_request_or_404(request, pk), approve=form, status=422)
-    messages.success(
-        request, _("%(name)s was approved and is being made on %(dom0)s.") % {"name": domu, "dom0": domu.dom0}
-    )
+    messages.success(request, done)
     return redirect("request", pk)
+
+
+def _approve(asked: Request, by: User, form: Approval) -> str:
+    """Do it; a sentence that says what happens now."""
+    given = {"words": form.cleaned_data["words"], "size": form.size()}
+    if asked.kind == Request.Kind.RESIZE:
+        asked.approve_size(by, **given)
+        return _("%(name)s has the new size from its next boot on.") % {"name": asked.name}
+    if asked.kind == Request.Kind.QUOTA:
+        asked.approve_quota(by, **given)
+        return _("%(tenant)s may have more from now on.") % {"tenant": asked.tenant}
+    domu = asked.approve(by, form.cleaned_data["dom0"], **given)
+    return _("%(name)s was approved and is being made on %(dom0)s.") % {"name": domu, "dom0": domu.dom0}
 
 
 @require_POST
@@ -199,7 +183,7 @@ def refuse(request: HttpRequest, pk: UUID) -> HttpResponse:
         asked.refuse(request.user, form.cleaned_data["words"])
     except Conflict as conflict:
         return _page(request, get_request_or_404(request, pk), problem=str(conflict), status=409)
-    messages.success(request, _("%(name)s was refused; the customer reads why.") % {"name": asked.name})
+    messages.success(request, _("%(name)s was refused; the customer reads why.") % {"name": asked.title})
     return redirect("request", pk)
 
 
@@ -214,5 +198,5 @@ def withdraw(request: HttpRequest, pk: UUID) -> HttpResponse:
         asked.withdraw(request.user)
     except Conflict as conflict:
         return _page(request, get_request_or_404(request, pk), problem=str(conflict), status=409)
-    messages.success(request, _("%(name)s was withdrawn.") % {"name": asked.name})
+    messages.success(request, _("%(name)s was withdrawn.") % {"name": asked.title})
     return redirect("servers")

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 
 from accounts.access import View, operator_required
-from accounts.models import Right
+from accounts.models import Right, Tenant
 from vps.models import Domu, Kernel, KernelVersion, Operation, Request
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "get_kernel_or_404",
     "get_operation_or_404",
     "get_request_or_404",
+    "get_tenant_or_404",
     "get_version_or_404",
     "operator_required",
 ]
@@ -29,6 +30,14 @@ def get_domu_or_404(request: HttpRequest, pk: UUID, right: Right = Right.SEE) ->
     domu = get_object_or_404(Domu.objects.visible_to(request.user).select_related("dom0", "tenant"), pk=pk)
     _demand(domu.allows(request.user, right))
     return domu
+
+
+def get_tenant_or_404(request: HttpRequest, pk: UUID, right: Right = Right.SEE) -> Tenant:
+    """The tenant, for its people and for operators, who may see it."""
+    rows = Tenant.objects.all() if request.user.is_operator else Tenant.objects.of(request.user)
+    tenant = get_object_or_404(rows, pk=pk)
+    _demand(tenant.allows(request.user, right) or (right is Right.SEE and request.user.is_operator))
+    return tenant
 
 
 def get_operation_or_404(request: HttpRequest, pk: UUID) -> Operation:

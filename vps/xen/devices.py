@@ -93,6 +93,11 @@ def default_arguments(guest_os: GuestOS) -> str:
     return {GuestOS.NETBSD: "root=xbd0a", GuestOS.LINUX: "root=/dev/xvda1 ro console=hvc0"}.get(guest_os, "")
 
 
+def installer_arguments(guest_os: GuestOS) -> str:
+    """The kernel arguments of an installer: NetBSD's has its root in itself, Linux's asks on the console."""
+    return "console=hvc0" if guest_os is GuestOS.LINUX else ""
+
+
 def _letter(index: int) -> str:
     if not 0 <= index < MAX_OWN_DISKS:
         raise DeviceRefused(f"There is no disk {index}; a server has the disks 0 to {MAX_OWN_DISKS - 1}.")

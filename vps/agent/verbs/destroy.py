@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vps.agent import life
+from vps.agent import life, preparation
 from vps.agent.context import Job
 from vps.xen.endings import EndReason
 from vps.xen.reconcile import Phase, Wanted
@@ -24,4 +24,7 @@ def destroy(job: Job) -> dict[str, Any]:
     context.journal.set_domu(
         job.domu, wanted=Wanted.STOPPED, phase=Phase.IDLE, restart_at=None, host_rebooted=False
     )
+    if job.order is not None and job.order.body.get("put_away"):
+        # Another server may have the name from now on; a preparation writes the configuration again.
+        preparation.put_away(context, context.row(job.domu))
     return {}

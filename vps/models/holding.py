@@ -1,0 +1,63 @@
+"""What a server holds: of its tenant's quota, and of its dom0's room. The ledgers are kept at that.
+
+A larger size is booked when it is approved, and a smaller one is given back when the domain that runs is not
+larger any more. Of a domain that an old agent does not tell the size of, nothing is given back while it runs.
+"""
+
+from __future__ import annotations
+
+from accounts.models import Tenant
+from accounts.models.quota import use, used_by
+from vps.models.dom0 import BOOT_DISK_MIB, Dom0
+from vps.models.domu import Domu
+
+
+def is_certain(domu: Domu) -> bool:
+    """Whether it is known what its domain has."""
+    return not domu.runs or domu.running_memory_mib is not None
+
+
+def quota_of(domu: Domu) -> dict[str, int]:
+    """What it counts in the quota of its tenant."""
+    if domu.purged_at:
+        return {}
+    disk = {"disk_mib": _disk_mib(domu)}
+    if domu.deleted_at:
+        return disk
+    return {
+        "servers": 1,
+        "memory_mib": max(domu.memory_mib, domu.running_memory_mib or 0),
+        "vcpus": max(domu.vcpus, domu.running_vcpus or 0),
+        **disk,
+    }
+
+
+def room_of(domu: Domu) -> dict[str, int]:
+    """What is promised to it on its dom0. A deleted one has its memory until its domain is gone."""
+    if domu.purged_at:
+        return {}
+    memory = domu.running_memory_mib or 0
+    if not domu.deleted_at:
+        memory = max(memory, domu.memory_mib)
+    return {"memory_mib": memory, "disk_mib": _disk_mib(domu) + BOOT_DISK_MIB}
+
+
+def _disk_mib(domu: Domu) -> int:
+    return sum(domu.disks.filter(purged_at=None).values_list("size_mib", flat=True))
+
+
+def settle(domu: Domu, reason: str) -> None:
+    """Bring what is booked to what it holds. In the transaction of what changed; nothing is asked for.
+
+    What runs is booked also where it exceeds what was asked for: the ledgers say what is.
+    """
+    tenant = Tenant.objects.select_for_update().get(pk=domu.tenant_id)
+    dom0 = Dom0.objects.select_for_update().get(pk=domu.dom0_id)
+    if domu.deleted_at or is_certain(domu):
+        use(tenant, _more(quota_of(domu), used_by(domu.subject)), domu.subject, reason, over=True)
+    if is_certain(domu):
+        dom0.promise(_more(room_of(domu), dom0.promised_to(domu.subject)), domu.subject, reason)
+
+
+def _more(wanted: dict[str, int], booked: dict[str, int]) -> dict[str, int]:
+    return {name: wanted.get(name, 0) - booked.get(name, 0) for name in {**booked, **wanted}}
