@@ -29,6 +29,14 @@ PACKAGES: dict[str, tuple[str, dict[str, str]]] = {
     "@xterm/addon-web-links": ("0.12.0", {"lib/addon-web-links.js": "xterm/addon-web-links.js"}),
     "@xterm/addon-unicode11": ("0.9.0", {"lib/addon-unicode11.js": "xterm/addon-unicode11.js"}),
     "@xterm/addon-serialize": ("0.14.0", {"lib/addon-serialize.js": "xterm/addon-serialize.js"}),
+    "uplot": (
+        "1.6.32",
+        {
+            "dist/uPlot.iife.min.js": "uplot/uplot.js",
+            "dist/uPlot.min.css": "uplot/uplot.css",
+            "LICENSE": "uplot/LICENSE",
+        },
+    ),
     "htmx.org": ("2.0.11", {"dist/htmx.min.js": "htmx/htmx.min.js", "LICENSE": "htmx/LICENSE"}),
 }
 SOURCE_MAP = re.compile(rb"\n?//# sourceMappingURL=\S+\s*\Z")

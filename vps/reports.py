@@ -21,6 +21,7 @@ from vps.models.domu import Domu
 from vps.models.event import Event
 from vps.models.holding import settle
 from vps.models.operation import Operation, State
+from vps.models.sample import Sample
 from vps.xen.messages import Generation, MessageRefused, Outcome, Report, ReportKind, Verb
 from vps.xen.reconcile import Look, Observed, Seen, Wanted, observe, observe_end
 
@@ -55,7 +56,8 @@ def apply(dom0: Dom0, text: str) -> tuple[UUID, int] | None:
         _refused(dom0, str(error))
         return None
     with transaction.atomic():
-        locked = Dom0.objects.select_for_update().get(pk=dom0.pk)
+        # Not the key: whoever writes an operation of this dom0 meanwhile holds its domU, which we may want next.
+        locked = Dom0.objects.select_for_update(no_key=True).get(pk=dom0.pk)
         if report.seq and locked.journal == report.journal and report.seq <= locked.last_seq:
             return report.journal, report.seq
         try:
@@ -244,6 +246,7 @@ def _inventory(dom0: Dom0, report: Report) -> None:
     if not was_heard:
         Event.record("dom0.heard", _("%(dom0)s was heard again") % {"dom0": dom0}, dom0=dom0)
     _observe(dom0, body, report.at)
+    Sample.take(dom0, body, report.at)
 
 
 _OBSERVED = (
@@ -265,6 +268,7 @@ def _observe(dom0: Dom0, body: dict[str, Any], at: int) -> None:
     """Bring what was seen into the rows; vps.xen.reconcile has the rules."""
     domains = {str(row["uuid"]): row for row in body.get("domains", [])}
     agents = {str(row["id"]): row for row in body.get("domus", [])}
+    as_before: list[UUID] = []  # but seen once more; nearly all, nearly always
     for domu in Domu.objects.present().filter(dom0=dom0).with_open_operation():
         before = [getattr(domu, name) for name in _OBSERVED]
         domain = domains.get(str(domu.pk))
@@ -277,12 +281,18 @@ def _observe(dom0: Dom0, body: dict[str, Any], at: int) -> None:
         _take_agents_word(domu, agents.get(str(domu.pk)))
         after = [getattr(domu, name) for name in _OBSERVED]
         # The reports of a dom0 are applied one by one; only a click can come between, and it raises n.
-        if after != before:
-            moved = Domu.objects.filter(pk=domu.pk, epoch=domu.epoch, n=domu.n).update(
-                **dict(zip(_OBSERVED, after, strict=True))
-            )
-            if moved and domu.observed != before[0]:
-                settle(domu, _("what runs of %(name)s changed") % {"name": domu.name})
+        if after == before:
+            continue
+        if [*after[:1], *after[2:]] == [*before[:1], *before[2:]]:
+            as_before.append(domu.pk)
+            continue
+        moved = Domu.objects.filter(pk=domu.pk, epoch=domu.epoch, n=domu.n).update(
+            **dict(zip(_OBSERVED, after, strict=True))
+        )
+        if moved and domu.observed != before[0]:
+            settle(domu, _("what runs of %(name)s changed") % {"name": domu.name})
+    if as_before:
+        Domu.objects.filter(pk__in=as_before, observed_ms__lt=at).update(observed_ms=at)
 
 
 def _state(word: object) -> Observed:

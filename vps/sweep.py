@@ -26,6 +26,7 @@ from vps.models.direct_approval import not_approved
 from vps.models.domu import Domu
 from vps.models.kept import purge_due
 from vps.models.operation import State
+from vps.models.sample import Sample
 from vps.redis import admit_missing, now_ms
 from vps.tasks import inspect_part, inspect_version
 from vps.trust import tell_keys
@@ -39,7 +40,7 @@ INSPECTION_AGAIN = timedelta(seconds=60)
 
 def sweep() -> dict[str, int]:
     """One round; gives how many rows each part touched. Raises redis.RedisError when Redis is away."""
-    now_ms()  # Redis answers, or there is nothing to be done in this round
+    now = now_ms()  # Redis answers, or there is nothing to be done in this round
     return {
         "admitted": len(admit_missing(Dom0.objects.all())),
         "lost": _give_up(),
@@ -54,6 +55,7 @@ def sweep() -> dict[str, int]:
         "credentials": end_old_credentials(),
         "expired": _expire(),
         "deleted": purge_due(),
+        "samples": Sample.objects.trim(now // 60_000),
     }
 
 

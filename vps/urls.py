@@ -19,6 +19,7 @@ from vps.views import (
     kernel,
     operation,
     quota,
+    sample,
     size,
 )
 from vps.views import request as requests
@@ -47,6 +48,7 @@ urlpatterns = [
     path("servers/<uuid:pk>/", domu.server, name="server"),
     path("servers/<uuid:pk>/boot/", boot.boot, name="boot"),
     path("servers/<uuid:pk>/configuration/", domu.configuration, name="server_configuration"),
+    path("servers/<uuid:pk>/samples/", sample.server_samples, name="server_samples"),
     path("servers/<uuid:pk>/destroy/", domu.destroy, name="server_destroy"),
     path("servers/<uuid:pk>/resize/", size.server_resize, name="server_resize"),
     path("servers/<uuid:pk>/delete/", kept.delete, name="server_delete"),
@@ -77,6 +79,7 @@ urlpatterns = [
     path("dom0s/", dom0.dom0s, name="dom0s"),
     path("dom0s/enrol/", dom0.enrol_dom0, name="dom0_enrol"),
     path("dom0s/<uuid:pk>/", dom0.dom0, name="dom0"),
+    path("dom0s/<uuid:pk>/samples/", sample.dom0_samples, name="dom0_samples"),
     path("dom0s/<uuid:pk>/accept/", dom0.accept, name="dom0_accept"),
     path("dom0s/<uuid:pk>/credential/", dom0.credential, name="dom0_credential"),
     # For machines

@@ -122,6 +122,7 @@ TABLE = [
         lambda world: {"version": str(world.version.pk), "seen_serial": str(world.domu.menu_serial)},
     ),
     Address("server_configuration", (LOGIN, 404, 200, 200, 200, 200, 200), the_domu),
+    Address("server_samples", (LOGIN, 404, 200, 200, 200, 200, 200), the_domu),
     Address("server_do", (LOGIN, 404, 403, 302, 302, 302, 302), lambda w: [w.domu.pk, "start"], {}),
     Address("server_destroy", (LOGIN, 404, 403, 200, 200, 200, 200), the_domu),
     Address("server_destroy", (LOGIN, 404, 403, 302, 302, 302, 302), the_domu, {"name": "web1"}),
@@ -196,6 +197,7 @@ TABLE = [
     # Hosts
     Address("dom0s", (LOGIN, 404, 404, 404, 404, 404, 200)),
     Address("dom0", (LOGIN, 404, 404, 404, 404, 404, 200), the_dom0),
+    Address("dom0_samples", (LOGIN, 404, 404, 404, 404, 404, 200), the_dom0),
     Address("dom0_enrol", (LOGIN, 404, 404, 404, 404, 404, 200)),
     Address("dom0_enrol", (LOGIN, 404, 404, 404, 404, 404, 200), data={"name": "host9", "bridge": "xenbr0"}),
     Address("dom0_accept", (LOGIN, 404, 404, 404, 404, 404, 302), the_dom0, {"accepts_new": "no"}),

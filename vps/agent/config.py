@@ -58,6 +58,11 @@ class Config:
     def console_dir(self) -> Path:
         return self.state_dir / "consoles"
 
+    @property
+    def sysfs(self) -> Path:
+        """Where the counters of disks and networks are; a simulated dom0 has its own beside its logs."""
+        return self.xl_log_dir.parent / "sys" if self.simulated else Path("/sys")
+
     def folders(self) -> tuple[Path, ...]:
         """The folders that are the agent's own; made when they are missing."""
         return (self.state_dir, self.blob_dir, self.domu_dir, self.console_dir, self.disk_dir)

@@ -99,7 +99,10 @@ class Aborted(Exception):
 
 
 class Job:
-    """One thing being done with a domU: an order's verb, or what the agent does by itself (`order` None)."""
+    """One thing being done with a domU: an order's verb, or what the agent does by itself (`order` None).
+
+    For an order that is of the dom0 alone, `domu` is the dom0's own id.
+    """
 
     def __init__(self, context: Context, domu: UUID, order: OrderRow | None = None) -> None:
         self.context, self.domu, self.order = context, domu, order
@@ -117,7 +120,7 @@ class Job:
         return {
             "operation": str(self.order.operation) if self.order else "",
             "request": self.order.request_id if self.order else "",
-            "domu": str(self.domu),
+            "domu": str(self.domu) if self.order is None or self.order.domu else "",
         }
 
     @property

@@ -1,4 +1,7 @@
-"""Does what the journal says is to be done: orders, and what the agent does by itself, each in its domU's lane."""
+"""Does what the journal says is to be done: orders, and what the agent does by itself, each in its domU's lane.
+
+What concerns the dom0 and no domU has a lane under the dom0's own id.
+"""
 
 from __future__ import annotations
 
@@ -65,14 +68,20 @@ class Engine:
         """Put an order into its domU's lane; one that waits there already is not put again. Cancel at once."""
         if order.verb is Verb.CANCEL:
             self._do_cancel(order)
-        elif order.domu is not None:
-            self._lanes.submit(order.domu, lambda: self._run_order(order.operation), str(order.operation))
+        else:
+            self._lanes.submit(
+                self._lane(order), lambda: self._run_order(order.operation), str(order.operation)
+            )
 
     def take_open(self) -> None:
         """Put open orders that nobody works on into their lanes: their first attempt could not be written down."""
         for order in self._context.journal.open_orders():
-            if order.verb is not Verb.CANCEL and order.domu is not None and not self._lanes.busy(order.domu):
+            if order.verb is not Verb.CANCEL and not self._lanes.busy(self._lane(order)):
                 self.take(order)
+
+    def _lane(self, order: OrderRow) -> UUID:
+        """The domU's, or for the care of the dom0 the dom0's own."""
+        return order.domu or self._context.config.dom0
 
     def attend(self, domu: UUID, what: Callable[[Job], None], key: str) -> None:
         """Have the agent do something by itself in the domU's lane; once, if the same waits already."""
@@ -131,7 +140,7 @@ class Engine:
             report_order(self._context, order.operation)
 
     def _end(self, order: OrderRow, outcome: Outcome) -> None:
-        job = self._jobs.get(order.domu) if order.domu else None
+        job = self._jobs.get(self._lane(order))
         if job is not None and job.operation == order.operation:
             job.stop(outcome)
         else:
@@ -150,17 +159,17 @@ class Engine:
             ):
                 report_order(self._context, order.operation)
 
-    def _begin(self, domu: UUID, order: OrderRow | None) -> Job | None:
+    def _begin(self, lane: UUID, order: OrderRow | None) -> Job | None:
         with self._lock:
             if self._stopping:
                 return None
-            job = self._jobs[domu] = Job(self._context, domu, order)
+            job = self._jobs[lane] = Job(self._context, lane, order)
             WORK.set(job.work)
             return job
 
-    def _leave(self, domu: UUID) -> None:
+    def _leave(self, lane: UUID) -> None:
         with self._lock:
-            del self._jobs[domu]
+            del self._jobs[lane]
         WORK.set({})
 
     def _run_own(self, domu: UUID, what: Callable[[Job], None]) -> None:
@@ -179,9 +188,10 @@ class Engine:
     def _run_order(self, operation: UUID) -> None:
         with self._lock:
             order = self._context.journal.order(operation)
-            if order is None or order.final or order.domu is None:
+            if order is None or order.final:
                 return
-            job = self._begin(order.domu, order)
+            lane = self._lane(order)
+            job = self._begin(lane, order)
         if job is None:
             return
         try:
@@ -193,7 +203,7 @@ class Engine:
         else:
             self._context.alarms.pop("journal", None)
         finally:
-            self._leave(order.domu)
+            self._leave(lane)
 
     def _do(self, job: Job, order: OrderRow) -> None:
         try:

@@ -21,6 +21,7 @@ from vps.xen.messages import (
     TrustedKeys,
     Verb,
 )
+from vps.xen.names import check_log_name
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,10 @@ class Intake:
             raise _Refused("expired", "The order reached the dom0 too late; order it again.")
         if order.verb is Verb.CANCEL:
             target_of(order.body)
+            return None
+        if order.verb is Verb.LOOK:
+            if order.body.get("what") == "log":
+                check_log_name(order.body.get("name"))
             return None
         if order.domu is None:
             raise _Refused("form", "The order names no server.")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vps.agent.context import Context
+from vps.agent.counters import Counters, read_counters
 from vps.agent.files import free_bytes, total_bytes
 from vps.agent.journal import DomuRow
 from vps.agent.run import CommandMissing, CommandTimeout, run
@@ -28,7 +29,8 @@ _MIB = 1024 * 1024
 _SKEW = 5000  # ms; more is an alarm
 _LEAST_DISK = 1024  # MiB of the pool; less is an alarm
 
-_MOVING = ("cpu_seconds",)  # of a domain: what changes all the time is no change
+# Of a domain: what changes all the time is no change.
+_MOVING = frozenset({"cpu_seconds", "read_bytes", "written_bytes", "received_bytes", "sent_bytes"})
 
 
 class Inventory:
@@ -47,6 +49,8 @@ class Inventory:
         self._told: Any = None
         self._info: HostInfo | None = None
         self._info_error = ""
+        self._counters: dict[int, Counters] = {}
+        self._counted: tuple[int, frozenset[int]] = (0, frozenset())  # in which minute, of which domains
         self._lock = threading.Lock()
         self._stopping = threading.Event()
 
@@ -85,7 +89,8 @@ class Inventory:
         if domains is not None and (asked or now - self._info_at >= EVERY):
             self._look_at_host()
             self._info_at = now
-        domains_told = [_domain(domain) for domain in domains or ()]
+        self._count(domains or ())
+        domains_told = [_domain(domain, self._counters.get(domain.domid)) for domain in domains or ()]
         rows = self._context.journal.domus()
         domus = [_domu(row) for row in rows]
         still = (
@@ -99,6 +104,15 @@ class Inventory:
         body = self._body(domains is not None, domains_told, domus, error or self._info_error)
         body["alarms"] += self._memory_alarm(rows, domains or ())
         self._context.outbox.tell(body)
+
+    def _count(self, domains: tuple[DomainRow, ...]) -> None:
+        """Read the counters when a minute begins, for the web keeps the first inventory of each.
+
+        Also when domains came or went, for their numbers may be others'.
+        """
+        now = (self._context.clock.now_ms() // 60_000, frozenset(domain.domid for domain in domains))
+        if now != self._counted:
+            self._counters, self._counted = read_counters(self._context.config.sysfs), now
 
     def _look_at_host(self) -> None:
         try:
@@ -133,6 +147,7 @@ class Inventory:
             }
             if xen and info
             else None,
+            "kernel": info.release if info else "",
             "error": error,
             "memory_mib": info.total_memory_mib if info else 0,
             "free_memory_mib": info.free_memory_mib if info else 0,
@@ -203,7 +218,7 @@ def bridges(configured: tuple[str, ...]) -> list[str]:
     return sorted(name for name in shown.split() if name.startswith("bridge"))
 
 
-def _domain(domain: DomainRow) -> dict[str, Any]:
+def _domain(domain: DomainRow, counters: Counters | None) -> dict[str, Any]:
     return {
         "uuid": str(domain.uuid),
         "name": domain.name,
@@ -212,6 +227,7 @@ def _domain(domain: DomainRow) -> dict[str, Any]:
         "vcpus": domain.vcpus,
         "state": domain.state.value,
         "cpu_seconds": domain.seconds,
+        **(counters.as_dict() if counters else {}),
     }
 
 

@@ -31,6 +31,9 @@ class Toolstack(Protocol):
     def domains(self) -> tuple[DomainRow, ...]:
         """All domains, Domain-0 too."""
 
+    def dmesg(self) -> bytes:
+        """The hypervisor's message ring, as it is."""
+
     def create(self, config: Path, started: Callable[[int], None]) -> None:
         """Build a domain, paused. `started` gets the tool's process id."""
 

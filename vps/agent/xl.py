@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 TIMEOUTS = {
     "info": 20,
     "list": 20,
+    "dmesg": 20,
     "create": 240,
     "destroy": 90,
     "shutdown": 90,
@@ -60,6 +61,9 @@ class Xl:
             return parse_list(text)
         except ParseError as error:
             raise ToolstackError("rubbish", str(error), text[:4096]) from error
+
+    def dmesg(self) -> bytes:
+        return self._run("dmesg").stdout
 
     def create(self, config: Path, started: Callable[[int], None]) -> None:
         self._run("create", "-p", str(config), started=started)

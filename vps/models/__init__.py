@@ -12,6 +12,7 @@ from vps.models.kernel import Blob, Kernel, KernelVersion, Loader, Upload
 from vps.models.network import MacAddress, Nic
 from vps.models.operation import Operation
 from vps.models.request import Request
+from vps.models.sample import Sample
 from vps.models.size import Size
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "NoRoom",
     "Operation",
     "Request",
+    "Sample",
     "Size",
     "Upload",
 ]

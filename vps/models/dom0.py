@@ -44,6 +44,7 @@ class Dom0(models.Model):
     disk_mib = models.PositiveBigIntegerField(default=0)
     journal = models.UUIDField(null=True, blank=True)  # whose reports `last_seq` counts
     last_seq = models.PositiveBigIntegerField(default=0)
+    sampled_minute = models.PositiveBigIntegerField(default=0)  # of the epoch: the last that Sample has
 
     class Meta:
         ordering = ["name"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -295,6 +296,12 @@ def link(context: template.Context, **changes: Any) -> str:
 
 
 @register.filter
+def as_json(value: Any) -> str:
+    """A value as JSON, for a data attribute."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+@register.filter
 def get(mapping: Any, key: str) -> Any:
     return mapping.get(key) if mapping else None
 
@@ -333,6 +340,7 @@ _VERBS: dict[str, tuple[Any, Any]] = {
     Verb.UNPAUSE: (gettext_lazy("Go on"), gettext_lazy("Go on")),
     Verb.DELETE: (gettext_lazy("Delete"), gettext_lazy("Delete")),
     Verb.CANCEL: (gettext_lazy("Cancel"), gettext_lazy("Cancel")),
+    Verb.LOOK: (gettext_lazy("Read logs"), gettext_lazy("Read logs")),
 }
 
 

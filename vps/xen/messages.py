@@ -48,6 +48,7 @@ class Verb(StrEnum):
     UNPAUSE = "unpause"
     DELETE = "delete"
     CANCEL = "cancel"
+    LOOK = "look"  # of a dom0, not of a domU; body: what ("dmesg", "log"), name. Agents before 0.2 do not know it
 
 
 class Outcome(StrEnum):

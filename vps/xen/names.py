@@ -13,6 +13,8 @@ MAX_NAME = 63
 MAX_ARGUMENTS = 1024  # characters; COMMAND_LINE_SIZE of the guests begins at 1024 (NetBSD/xen: 1024)
 MAX_TITLE = 60  # columns that GRUB's menu shows on an 80 column console
 
+MAX_LOG_NAME = 200
+_LOG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*\.log(\.[0-9]{1,3})?", re.ASCII)
 _LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?", re.ASCII)
 
 # Names that xl, the HOWTO's folders or a host's own tables use already.
@@ -50,6 +52,18 @@ def check_domu_name(name: str) -> str:
         )
     if name in RESERVED_NAMES:
         raise NameRefused(f"{_shown(name)} is a reserved name; choose another one.")
+    return name
+
+
+def check_log_name(name: object) -> str:
+    """Give `name` back when it may be read as a log in the dom0's folder of Xen's logs, else raise NameRefused.
+
+    xl writes xl-NAME.log, .1 to .10 when it begins a new one (libxl_create_logfile); xenstored and qemu alike.
+    """
+    if not isinstance(name, str) or not _LOG.fullmatch(name) or len(name) > MAX_LOG_NAME:
+        raise NameRefused(
+            f"{_shown(str(name))} is no log's name; one of the list such as xl-web1.log can be read."
+        )
     return name
 
 

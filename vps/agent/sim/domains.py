@@ -116,6 +116,9 @@ def remove(machine: Machine, domid: int) -> bool:
     except FileNotFoundError:
         return False
     shutil.rmtree(gone, ignore_errors=True)
+    from vps.agent.sim import meters  # not before: every `xl list` loads this module
+
+    meters.remove(machine, domid)
     return True
 
 

@@ -21,19 +21,21 @@ _SAFE = re.compile(r"/[^\"\n\x00]*")
 def read_text(image: str, partition: int | None, path: str) -> dict[str, Any]:
     """A menu's text: {"text": …}, or {"missing": true}."""
     data = _read(image, partition, path)
-    return {"missing": True} if data is None else {"text": data.decode("utf-8", "replace")}
+    return (
+        {"missing": True} if data is None else {"text": data.decode("utf-8", "replace"), "bytes": len(data)}
+    )
 
 
 def read_kernel(image: str, partition: int | None, path: str) -> dict[str, Any]:
     """A kernel's facts by its bytes: {"facts": …}, or {"missing": true}."""
     data = _read(image, partition, path)
-    return {"missing": True} if data is None else {"facts": judge(data)}
+    return {"missing": True} if data is None else {"facts": judge(data), "bytes": len(data)}
 
 
 def read_ramdisk(image: str, partition: int | None, path: str) -> dict[str, Any]:
     """A ramdisk's size: {"size": …}, or {"missing": true}."""
     data = _read(image, partition, path)
-    return {"missing": True} if data is None else {"size": len(data)}
+    return {"missing": True} if data is None else {"size": len(data), "bytes": len(data)}
 
 
 def list_folder(image: str, partition: int | None, path: str) -> dict[str, Any]:

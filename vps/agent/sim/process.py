@@ -20,6 +20,7 @@ import time
 from collections.abc import Generator
 from typing import Any
 
+from vps.agent.sim import meters
 from vps.agent.sim.host import Machine, read_json, write_json
 from vps.agent.sim.wire import Drain, Ended, Event, Guest, Wait, Work
 
@@ -132,6 +133,7 @@ class Domain:
         record = read_json("domain.json")
         assert record is not None
         self.record: dict[str, Any] = record
+        meters.make(self.machine, record)
         self.selector = selectors.DefaultSelector()
         self.console = Console(self.selector)
         self.control = listen("control.sock")

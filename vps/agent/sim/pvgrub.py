@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from vps.agent.sim import menulst
+from vps.agent.sim import menulst, meters
 from vps.agent.sim.disks import disk_number
 from vps.agent.sim.menulst import Device, Entry, Menu
 from vps.agent.sim.process import Domain
@@ -37,20 +37,22 @@ class Loader:
     def say(self, text: str) -> None:
         self.domain.write(text.encode())
 
-    def image(self, device: Device) -> str | None:
-        """The image of a device. By name only as the configuration wrote it: (xen/xvdz) is not 0xca…"""
+    def disk(self, device: Device) -> dict[str, Any] | None:
+        """The disk of a device. By name only as the configuration wrote it: (xen/xvdz) is not 0xca…"""
         if device.place is not None:
-            return self.disks[device.place]["target"] if device.place < len(self.disks) else None
-        return next((disk["target"] for disk in self.disks if disk["device"] == device.vdev), None)
+            return self.disks[device.place] if device.place < len(self.disks) else None
+        return next((disk for disk in self.disks if disk["device"] == device.vdev), None)
 
     def read(self, what: str, spec: str) -> Line:
         """Read a file in a child: `what` is read_text, read_kernel, read_ramdisk; {} when there is none."""
         device, path = menulst.split_path(spec)
         where = self.root if device is None else device
-        image = self.image(where)
-        if image is None:
+        disk = self.disk(where)
+        if disk is None:
             return {}
-        event: Event = yield Work(_in_image, (what, image, where.partition, path))
+        event: Event = yield Work(_in_image, (what, disk["target"], where.partition, path))
+        if size := event.result.get("bytes"):
+            meters.count_read(self.domain.machine, self.domain.domid, disk["device"], size)
         return event.result
 
     def find(self, path: str) -> Line:
@@ -61,7 +63,7 @@ class Loader:
     def run(self) -> Line:
         """From the first character to a kernel; ends only with the domain, or by returning (facts, arguments)."""
         self.say("\x1b[30m\x1b[47mWelcome to GRUB!\r\n\r\n\r\x1b[37m\x1b[40m")
-        if self.image(self.root) is None:
+        if self.disk(self.root) is None:
             # What Berth's own loader says (packaging/loaders/grub.cfg).
             self.say("Berth loader: there is no boot disk (xvdz), or it cannot be read. Disks found:\r\n\r")
             self.say(" ".join(["(memdisk)", *(f"(xen/{disk['device']})" for disk in self.disks)]) + " \r\n\r")

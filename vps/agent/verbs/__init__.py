@@ -1,4 +1,4 @@
-"""What each order does: one short function for each verb, over a Job. They run in the domU's lane."""
+"""What each order does: one short function for each verb, over a Job. They run in the domU's lane, or the dom0's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from vps.agent.context import Job
 from vps.agent.verbs.delete import delete
 from vps.agent.verbs.destroy import destroy
+from vps.agent.verbs.look import look
 from vps.agent.verbs.pause import pause, unpause
 from vps.agent.verbs.prepare import prepare
 from vps.agent.verbs.reboot import reboot
@@ -25,6 +26,7 @@ VERBS: dict[Verb, Callable[[Job], dict[str, Any]]] = {
     Verb.PAUSE: pause,
     Verb.UNPAUSE: unpause,
     Verb.DELETE: delete,
+    Verb.LOOK: look,
 }
 
 # What stays when an order is cancelled or superseded while it runs.
