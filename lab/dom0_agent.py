@@ -3,61 +3,31 @@
 from __future__ import annotations
 
 import re
-import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import cache
-from lab.commands import run
 from lab.errors import LabError
 from lab.record import wait_until
 from lab.ssh import Ssh
+from lab.wheels import wheel
 
 # QEMU's user network: there the host's loopback is this address.
 HOST = "10.0.2.2"
 CONFIG = "/etc/berth/agent.toml"
 LOG = "/var/log/berth/agent.log"
-_SOURCES = ("pyproject.toml", "README.md")
-_PACKAGES = ("vps", "accounts")
-
-
-def wheel() -> Path:
-    """The project's wheel, built in a copy of the source so that nothing is left in the tree."""
-    files = sorted(
-        path
-        for package in _PACKAGES
-        for path in (cache.ROOT / package).rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
-    )
-    named = [*(cache.ROOT / name for name in _SOURCES), *files]
-    inputs = {str(path.relative_to(cache.ROOT)): cache.file_digest(path) for path in named}
-
-    def make(place: Path) -> None:
-        source = place / "source"
-        for path in named:
-            target = source / path.relative_to(cache.ROOT)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel"]
-        run(
-            [*pip, "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", place, source],
-            timeout=300,
-        )
-        shutil.rmtree(source)
-
-    found = list(cache.kept("wheel", inputs, make).glob("*.whl"))
-    if len(found) != 1:
-        raise LabError("Building the project's wheel gave no wheel.")
-    return found[0]
 
 
 def install(ssh: Ssh) -> None:
-    """Put the project's wheel, and nothing else, into dom0's environment."""
+    """Have the project's wheel as it is now, and nothing else, in dom0's environment; the image may have it already."""
     built = wheel()
-    ssh.put(built.read_bytes(), f"/root/{built.name}")
-    pip = "/opt/berth/bin/pip --quiet --disable-pip-version-check --no-cache-dir install"
-    ssh.shell(f"{pip} --no-index --no-deps --force-reinstall /root/{built.name}", timeout=600)
+    place = f"/root/{built.name}"
+    there = ssh.shell(f"sha256sum {place} && test -e /opt/berth/bin/berth-agent", check=False)
+    if there.exit == 0 and there.text.split()[0] == cache.file_digest(built):
+        return
+    ssh.put(built.read_bytes(), place)
+    pip = "/opt/berth/bin/pip --quiet --disable-pip-version-check --no-cache-dir install --no-compile"
+    ssh.shell(f"{pip} --no-index --no-deps --force-reinstall {place}", timeout=600)
 
 
 def configured(text: str) -> str:
@@ -70,7 +40,7 @@ def configured(text: str) -> str:
     return text
 
 
-def start(ssh: Ssh, config: str, *, deadline: float = 240) -> float:
+def start(ssh: Ssh, config: str, *, deadline: float = 600) -> float:
     """Write the configuration, start the agent as a service; returns seconds to its first inventory. Raises LabError.
 
     `config` is the text of agent.toml as enrolling gives it.
@@ -78,7 +48,8 @@ def start(ssh: Ssh, config: str, *, deadline: float = 240) -> float:
     ssh.put(configured(config).encode(), CONFIG, mode="600")
     ssh.run(["sh", "-c", f"mkdir -p /var/log/berth; : >{LOG}"])
     ssh.run(["lab-agent", "start"])
-    return wait_until("the agent", lambda: _running(ssh), deadline)
+    # Each look costs dom0 a good part of a second, which the agent needs itself.
+    return wait_until("the agent", lambda: _running(ssh), deadline, pause=3)
 
 
 def _running(ssh: Ssh) -> bool:

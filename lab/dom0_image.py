@@ -13,7 +13,7 @@ from lab import cache, cpio, modules, packages
 from lab.commands import run
 from lab.keys import Keys, keys
 from lab.prerequisites import is_root
-from lab.wheels import wheels
+from lab.wheels import wheel, wheels
 
 DISK_GIB = 6
 MODULES = [
@@ -34,6 +34,12 @@ set -e
 mkdir tree
 tar -C tree --numeric-owner --exclude='./dev/*' -xf "$1"
 tar -C tree --numeric-owner -xf overlay.tar
+if [ "$(id -u)" = 0 ] && [ -z "$FAKEROOTKEY" ]; then
+    mknod -m 666 tree/dev/null c 1 3
+    cp "$3" tree/root/
+    chroot tree /opt/berth/bin/pip --quiet --disable-pip-version-check --no-cache-dir install --no-index --no-deps \
+        "/root/${3##*/}"
+fi
 mke2fs -q -t ext4 -L lab-dom0 -d tree dom0.img "$2"
 rm -rf tree overlay.tar
 """
@@ -106,7 +112,9 @@ def dom0() -> Dom0:
     tree = packages.unpacked(names.unpacked)
     root = base()
     own = keys()
+    built = wheel()
     inputs = {
+        "wheel": built.parent.name,
         "base": root.parent.name,
         "packages": tree.name,
         "keys": own.public,
@@ -118,7 +126,7 @@ def dom0() -> Dom0:
     def make(place: Path) -> None:
         _overlay(tree / "tree", names, own, place)
         fake = [] if is_root() else ["fakeroot", "--"]
-        run([*fake, "sh", "-c", _ASSEMBLE, "sh", root, f"{DISK_GIB}G"], timeout=300, cwd=place)
+        run([*fake, "sh", "-c", _ASSEMBLE, "sh", root, f"{DISK_GIB}G", built], timeout=600, cwd=place)
         _initrd(tree / "tree", names, place)
         shutil.copy2(tree / "tree" / "boot" / f"vmlinuz-{names.kernel}", place / "vmlinuz")
         with gzip.open(tree / "tree" / "boot" / f"xen-{names.xen}-amd64.gz") as packed:

@@ -77,5 +77,5 @@ def join(product: Product, ssh: Ssh, name: str = "lab") -> float:
     dom0_agent.install(ssh)
     dom0_agent.start(ssh, text)
     count = product.dom0s()
-    wait_until("the dom0's first inventory", lambda: product.heard(since) >= count, 120)
+    wait_until("the dom0's first inventory", lambda: product.heard(since) >= count, 600, pause=1)
     return time.monotonic() - began

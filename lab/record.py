@@ -138,13 +138,15 @@ def put_config(ssh: Ssh, name: str, **settings: str) -> str:
     return path
 
 
-def wait_until(what: str, condition: Callable[[], bool], deadline: float = 180) -> float:
-    """Poll; returns the seconds it took. Raises LabError."""
+def wait_until(
+    what: str, condition: Callable[[], bool], deadline: float = 180, *, pause: float = 0.2
+) -> float:
+    """Poll, with `pause` seconds between looks; returns the seconds it took. Raises LabError."""
     begin = time.monotonic()
     while not condition():
         if time.monotonic() - begin > deadline:
             raise LabError(f"After {deadline:.0f} s still waiting for: {what}")
-        time.sleep(0.2)
+        time.sleep(pause)
     return time.monotonic() - begin
 
 

@@ -1,8 +1,9 @@
-"""The agent's dependencies as wheels for dom0's Python, fetched on the host: dom0 has no way out."""
+"""The agent and its dependencies as wheels for dom0's Python, made and fetched on the host: dom0 has no way out."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,6 +28,8 @@ DOM0_PYTHON = {
     "extra": "",
 }
 _GLIBC = 36
+_SOURCES = ("pyproject.toml", "README.md")
+_PACKAGES = ("vps", "accounts")
 
 
 def requirement_lines(text: str) -> list[str]:
@@ -77,3 +80,33 @@ def wheels() -> Path:
         )
 
     return cache.kept("wheels", {"lines": lines}, make)
+
+
+def wheel() -> Path:
+    """The project's wheel, built in a copy of the source so that nothing is left in the tree."""
+    files = sorted(
+        path
+        for package in _PACKAGES
+        for path in (cache.ROOT / package).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    )
+    named = [*(cache.ROOT / name for name in _SOURCES), *files]
+    inputs = {str(path.relative_to(cache.ROOT)): cache.file_digest(path) for path in named}
+
+    def make(place: Path) -> None:
+        source = place / "source"
+        for path in named:
+            target = source / path.relative_to(cache.ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel"]
+        run(
+            [*pip, "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", place, source],
+            timeout=300,
+        )
+        shutil.rmtree(source)
+
+    found = list(cache.kept("wheel", inputs, make).glob("*.whl"))
+    if len(found) != 1:
+        raise LabError("Building the project's wheel gave no wheel.")
+    return found[0]
