@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add("build", _build, "download and build everything into the cache folder")
     start = add("start", _start, "start Xen and wait for a working xl")
     start.add_argument("--fresh", action="store_true", help="boot, even where a snapshot would do")
+    start.add_argument("--beside", type=Path, metavar="DATA", help="first see that a product runs there")
     add("stop", _stop, "end Xen; what was changed in dom0 is gone")
     add("status", _status, "say what runs")
     ssh = add("ssh", _ssh, "a shell in dom0, or one command line for it")
@@ -83,6 +84,8 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _start(options: argparse.Namespace) -> int:
+    if options.beside:
+        Product.of(options.beside)
     machine = Machine(options.name)
     if state := machine.state():
         print(f"Xen is running already ({options.name}, SSH on 127.0.0.1:{state.ssh_port}).")

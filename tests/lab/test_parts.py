@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab import cache, cpio, dom0_agent, machine, prerequisites
+from lab.__main__ import main as lab_command
 from lab.disks import disklabel, physical_volume
 from lab.dom0_image import Dom0
 from lab.errors import LabError
@@ -171,6 +172,24 @@ def test_the_agents_addresses_are_those_that_dom0_can_reach() -> None:
 def test_the_agents_addresses_elsewhere_are_kept() -> None:
     text = 'web = "https://localhost.example.org"\ntsc_native = false\n'
     assert dom0_agent.configured(text) == text
+
+
+def test_xen_is_not_started_beside_no_product(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lab_command(["start", "--beside", str(folder / "berth")]) == 1
+    assert f"No product runs with its data in {folder / 'berth'}: start one" in capsys.readouterr().err
+
+
+def test_installing_without_root_gives_the_line_to_type(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prerequisites, "_debian", list)
+    monkeypatch.setattr(prerequisites, "HOST_PACKAGES", {"no-such-program": "some-package"})
+    monkeypatch.setattr(prerequisites, "ROOTLESS_PACKAGES", {})
+    monkeypatch.setattr(prerequisites, "is_root", lambda: False)
+    assert lab_command(["install-packages"]) == 1
+    said = capsys.readouterr().err
+    assert "This needs root, once." in said
+    assert "apt-get install --no-install-recommends -y some-package" in said
 
 
 @pytest.mark.parametrize("image", [b"", b"\0" * 1024], ids=["empty", "zeros"])
