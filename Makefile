@@ -7,7 +7,7 @@ DATA ?= var/berth
 PYTHON ?=
 UV := 0.13.9
 
-.PHONY: run test check demo chaos oracle fuzz bench lab lab-stop lab-test lock password clean help
+.PHONY: run test check demo chaos oracle fuzz bench lab lab-stop lab-test lab-test-full lock password clean help
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -49,14 +49,21 @@ bench: $(VENV)/dev.stamp ## measure: the console's whole way
 
 lab: $(VENV)/dev.stamp ## real Xen under QEMU, as a second dom0 of the product that runs: make lab [DATA=FOLDER]
 	@$(PY) -m lab install-packages
-	@$(PY) -m lab start
+	@$(PY) -m lab start --beside "$(DATA)"
 	@$(PY) -m lab join --data "$(DATA)"
 
 lab-stop: $(VENV)/dev.stamp ## end it
 	@$(PY) -m lab stop
 
-lab-test: $(VENV)/dev.stamp ## loaders and product on real Xen
-	BERTH_LAB=1 $(PY) -m pytest tests/lab $(T)
+lab-test: $(VENV)/dev.stamp ## the product on real Xen, as CI runs it: make lab-test [T="-k story"]
+	@$(PY) -m lab install-packages
+	@$(PY) -m lab build
+	BERTH_LAB=1 $(PY) -m pytest tests/lab -m lab_ci --durations=0 --durations-min=5 $(T)
+
+lab-test-full: $(VENV)/dev.stamp ## all of tests/lab, with the whole boot matrix: make lab-test-full [T="-k own"]
+	@$(PY) -m lab install-packages
+	@$(PY) -m lab build
+	BERTH_LAB=1 $(PY) -m pytest tests/lab --durations=0 --durations-min=5 $(T)
 
 password: $(VENV)/run.stamp ## a new password in the quick start: make password NAME=owner@localhost
 	@test -n "$(NAME)" || { echo "Whose? make password NAME=owner@localhost" >&2; exit 1; }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,8 @@ from lab import prerequisites
 from lab.dom0_image import dom0
 from lab.machine import Machine
 from lab.ssh import Ssh
+from tests.lab.xen_site import Server, Site
+from tests.lab.xen_site import site as started_site
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,6 +23,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("lab"):
             item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The boot matrix, as docs/boot-matrix.md has it: what was booted, how, and how long it took."""
+    rows = [
+        f"| {report.nodeid.partition('::')[2]} | {word} | {report.duration:.0f} |"
+        for word, reports in terminalreporter.stats.items()
+        for report in reports
+        if word in ("passed", "failed") and report.when == "call" and "matrix" in report.keywords
+    ]
+    if rows:
+        terminalreporter.section("boot matrix")
+        for line in ("| case | result | seconds |", "|---|---|---|", *sorted(rows)):
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +67,26 @@ def ssh(xen: Machine) -> Iterator[Ssh]:
         timeout=300,
         check=False,
     )
+
+
+@pytest.fixture(scope="session")
+def site(xen: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One product with this dom0 for all tests that need one."""
+    with started_site(xen, tmp_path_factory.mktemp("lab-product") / "data") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def one_server(site: Site) -> Iterator[Server]:
+    """A server with room for the largest of the lab's disks; at the end nothing of it remains in dom0."""
+    server = site.ask(disk=336)
+    yield server
+    server.delete()
+    assert server.remains() == ""
+
+
+@pytest.fixture
+def server(one_server: Server) -> Iterator[Server]:
+    """The same server for one test after the other, stopped at the beginning of each."""
+    yield one_server
+    one_server.destroy()

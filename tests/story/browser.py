@@ -192,23 +192,24 @@ class Browser:
             raise NotAsExpected(f"{email} could not log in: {page.text[:300]}")
         return page
 
-    def upload(self, path: Path, kernel: str, tenant: str | None = None, stop_at: int | None = None) -> str:
+    def upload(
+        self, path: Path, kernel: str, tenant: str | None = None, stop_at: int | None = None, onto: str = ""
+    ) -> str:
         """Upload a file as the page's script does; gives the address of the version.
 
-        `stop_at`: break off at that byte once, ask where it stands, and go on.
+        `stop_at`: break off at that byte once, ask where it stands, and go on. `onto`: the address of a version
+        whose ramdisk it becomes.
         """
-        form = self.get("/kernels/").form(having="kernel")
+        form = self.get(onto or "/kernels/").form(having="part" if onto else "kernel")
         token = {"X-CSRFToken": form.fields["csrfmiddlewaretoken"], "Referer": self.web, "Origin": self.web}
         size = path.stat().st_size
+        what = (
+            {"part": "ramdisk", "version": form.fields["version"]}
+            if onto
+            else {"tenant": tenant or form.fields["tenant"], "kernel": kernel}
+        )
         begun = self.http.post(
-            form.action,
-            data={
-                "tenant": tenant or form.fields["tenant"],
-                "kernel": kernel,
-                "filename": path.name,
-                "size": str(size),
-            },
-            headers=token,
+            form.action, data={**what, "filename": path.name, "size": str(size)}, headers=token
         )
         where = begun.json()
         if begun.status_code != 201:
@@ -288,9 +289,9 @@ class Console:
         """Read until the text from character `since` on matches; gives the text from there."""
         return self._until(lambda: re.search(pattern, self.text[since:]) is not None, pattern, seconds, since)
 
-    def wait_told(self, kind: str, seconds: float = 60) -> dict[str, object]:
-        """Read until a message of a kind was told."""
-        self._until(lambda: any(m.get("type") == kind for m in self.told), kind, seconds, 0)
+    def wait_told(self, kind: str, seconds: float = 60, since: int = 0) -> dict[str, object]:
+        """Read until a message of a kind was told, not counting the first `since` of `told`; gives the last one."""
+        self._until(lambda: any(m.get("type") == kind for m in self.told[since:]), kind, seconds, 0)
         return next(m for m in reversed(self.told) if m.get("type") == kind)
 
     def _until(self, there: Callable[[], bool], what: str, seconds: float, since: int) -> str:

@@ -64,6 +64,10 @@ def choose(customer: Browser, server: str, version: str, arguments: str = "", me
     """Make a version the only entry of a server's boot menu, and have it prepared."""
     page = customer.get(server.rstrip("/") + "/boot/")
     form = page.form(having="seen_serial")
+    if version and "key" not in form.fields:
+        # The menu before was the one on the server's own disk, which has no entries here.
+        page = customer.submit(form, method=method, do="add")
+        form = page.form(having="seen_serial")
     identity = version.rstrip("/").rsplit("/", 1)[-1]
     return customer.submit(form, method=method, version=identity, title="", arguments=arguments, do="save")
 
