@@ -6,6 +6,7 @@ reordered ones do no harm, and a dom0 speaks of its own domUs only.
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import UTC, datetime
 from typing import Any
@@ -38,6 +39,7 @@ _STATES = {
 }
 _UNSUCCESSFUL = frozenset({State.FAILED, State.REFUSED, State.CANCELLED})
 _LISTS = ("domains", "domus", "alarms", "bridges")
+MAX_RESULT = 600_000  # characters of JSON: 64 KiB of a log, of which each byte may become six
 MAX_TEXT = 8000  # characters of a dom0's own words that are kept
 
 
@@ -102,7 +104,7 @@ def _operation(dom0: Dom0, report: Report) -> None:
     if error := body.get("error"):
         fields["error"] = {name: str(error.get(name) or "")[:MAX_TEXT] for name in ("code", "text", "output")}
     if result := body.get("result"):
-        fields["result"] = dict(result)
+        fields["result"] = _of_bounded_size(result)
     if row.state == state:
         Operation.objects.filter(pk=row.pk, state=state).update(**fields)
         return
@@ -112,6 +114,13 @@ def _operation(dom0: Dom0, report: Report) -> None:
         _came_to_nothing(dom0, row)
     elif state == State.DONE:
         _came_about(row, report.at)
+
+
+def _of_bounded_size(result: dict[str, Any]) -> dict[str, Any]:
+    """What a dom0 gives as the result of an operation. Raises MessageRefused for more than is ever needed."""
+    if len(json.dumps(result)) > MAX_RESULT:
+        raise MessageRefused(f"Its result is longer than {MAX_RESULT} characters.")
+    return dict(result)
 
 
 def _came_to_nothing(dom0: Dom0, row: Operation) -> None:
@@ -241,11 +250,14 @@ def _inventory(dom0: Dom0, report: Report) -> None:
         dom0.memory_mib = max(0, int(body["memory_mib"]) - own)
         dom0.cpus = int(body["cpus"])
         dom0.disk_mib = int(body["disk_mib"])
-        fields += ["memory_mib", "cpus", "disk_mib"]
+        dom0.free_disk_mib = int(body["free_disk_mib"])
+        fields += ["memory_mib", "cpus", "disk_mib", "free_disk_mib"]
     dom0.save(update_fields=fields)
     if not was_heard:
         Event.record("dom0.heard", _("%(dom0)s was heard again") % {"dom0": dom0}, dom0=dom0)
-    _observe(dom0, body, report.at)
+    ours = _observe(dom0, body, report.at)
+    if body.get("xen"):
+        _note_foreign(dom0, body, ours)
     Sample.take(dom0, body, report.at)
 
 
@@ -264,12 +276,30 @@ _OBSERVED = (
 )
 
 
-def _observe(dom0: Dom0, body: dict[str, Any], at: int) -> None:
-    """Bring what was seen into the rows; vps.xen.reconcile has the rules."""
+def _note_foreign(dom0: Dom0, body: dict[str, Any], ours: set[str]) -> None:
+    """Keep which domains are not Berth's, for the page of what is stuck."""
+    found = [
+        {
+            "uuid": str(UUID(str(row["uuid"]))),
+            "name": str(row.get("name") or "")[:200],
+            "domid": int(row["domid"]),
+            "memory_mib": int(row.get("memory_mib") or 0),
+        }
+        for row in body.get("domains", [])
+        if row.get("domid") != 0 and str(row["uuid"]) not in ours
+    ]
+    if found != dom0.foreign:
+        Dom0.objects.filter(pk=dom0.pk).update(foreign=found)
+
+
+def _observe(dom0: Dom0, body: dict[str, Any], at: int) -> set[str]:
+    """Bring what was seen into the rows; vps.xen.reconcile has the rules. Gives the ids of the dom0's own."""
     domains = {str(row["uuid"]): row for row in body.get("domains", [])}
     agents = {str(row["id"]): row for row in body.get("domus", [])}
+    ours: set[str] = set()
     as_before: list[UUID] = []  # but seen once more; nearly all, nearly always
     for domu in Domu.objects.present().filter(dom0=dom0).with_open_operation():
+        ours.add(str(domu.pk))
         before = [getattr(domu, name) for name in _OBSERVED]
         domain = domains.get(str(domu.pk))
         state = _state(domain["state"]) if domain else None
@@ -293,6 +323,7 @@ def _observe(dom0: Dom0, body: dict[str, Any], at: int) -> None:
             settle(domu, _("what runs of %(name)s changed") % {"name": domu.name})
     if as_before:
         Domu.objects.filter(pk__in=as_before, observed_ms__lt=at).update(observed_ms=at)
+    return ours
 
 
 def _state(word: object) -> Observed:

@@ -183,6 +183,9 @@ BERTH_ORDER_LIFETIME = env.int("BERTH_ORDER_LIFETIME", default=900)  # not-after
 BERTH_RESEND_AFTER = env.int("BERTH_RESEND_AFTER", default=10)  # an order that nobody accepted
 BERTH_ASK_AFTER = env.int("BERTH_ASK_AFTER", default=60)  # an accepted operation without news
 BERTH_SILENT_AFTER = env.int("BERTH_SILENT_AFTER", default=35)  # a dom0 that was not heard
+BERTH_STUCK_AFTER = env.int("BERTH_STUCK_AFTER", default=120)  # an operation without news is stuck
+BERTH_ALARM_SETTLE = env.int("BERTH_ALARM_SETTLE", default=60)  # an alarm that held so long is mailed
+BERTH_ALARM_QUIET = env.int("BERTH_ALARM_QUIET", default=3600)  # and not again so soon for the same thing
 BERTH_OUTPUT_LIMIT = 100_000  # entries of a dom0's report stream that are read before it is cut
 
 # Days.

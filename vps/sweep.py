@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.mail import sweep_mail
-from vps import dispatch
+from vps import alarms, dispatch
 from vps.chain import seal_events
 from vps.enrolment import end_old_credentials
 from vps.models import Conflict, DirectApproval, Dom0, Event, KernelVersion, Operation, Request, Upload
@@ -55,6 +55,7 @@ def sweep() -> dict[str, int]:
         "credentials": end_old_credentials(),
         "expired": _expire(),
         "deleted": purge_due(),
+        "alarms": alarms.watch(),
         "samples": Sample.objects.trim(now // 60_000),
     }
 

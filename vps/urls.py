@@ -21,6 +21,7 @@ from vps.views import (
     quota,
     sample,
     size,
+    stuck,
 )
 from vps.views import request as requests
 
@@ -28,6 +29,9 @@ urlpatterns = [
     path("", include("accounts.urls")),
     path("", home.home, name="home"),
     path("today/", home.today, name="today"),
+    path("stuck/", stuck.stuck_page, name="stuck"),
+    path("stuck/operations/<uuid:pk>/<slug:do>/", stuck.stuck_operation, name="stuck_operation"),
+    path("stuck/servers/<uuid:pk>/<slug:do>/", stuck.stuck_server, name="stuck_server"),
     path("log-in/", auth.LoginView.as_view(template_name="accounts/login.html"), name="login"),
     path("log-out/", auth.LogoutView.as_view(), name="logout"),
     # Requests
@@ -80,6 +84,8 @@ urlpatterns = [
     path("dom0s/enrol/", dom0.enrol_dom0, name="dom0_enrol"),
     path("dom0s/<uuid:pk>/", dom0.dom0, name="dom0"),
     path("dom0s/<uuid:pk>/samples/", sample.dom0_samples, name="dom0_samples"),
+    path("dom0s/<uuid:pk>/domains/<uuid:uuid>/<slug:do>/", stuck.dom0_domain, name="dom0_domain"),
+    path("dom0s/<uuid:pk>/look/", dom0.look, name="dom0_look"),
     path("dom0s/<uuid:pk>/accept/", dom0.accept, name="dom0_accept"),
     path("dom0s/<uuid:pk>/credential/", dom0.credential, name="dom0_credential"),
     # For machines

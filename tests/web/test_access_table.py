@@ -19,10 +19,11 @@ from accounts.models import Role, User
 from tests.conftest import RedisServer
 from tests.web.conftest import ASKED, Browser, Cast, make_version
 from tests.web.world import Mouth, make_domu
-from vps.models import DirectApproval, Domu, Operation, Request, Size, Upload, kept
+from vps.models import DirectApproval, Dom0, Domu, Operation, Request, Size, Upload, kept
 from vps.redis import client
 from vps.xen.messages import Verb
 
+FOREIGN = uuid.UUID(int=77)  # a domain on the dom0 that is not Berth's
 PEOPLE = ("visitor", "stranger", "viewer", "developer", "admin", "owner", "operator")
 
 
@@ -87,6 +88,14 @@ LOGIN = 302
 TABLE = [
     Address("home", (200, 302, 302, 302, 302, 302, 302)),
     Address("today", (LOGIN, 404, 404, 404, 404, 404, 200)),
+    Address("stuck", (LOGIN, 404, 404, 404, 404, 404, 200)),
+    Address(
+        "stuck_operation",
+        (LOGIN, 404, 404, 404, 404, 404, 302),
+        lambda w: [w.operation.pk, "give-up"],
+        {},
+    ),
+    Address("stuck_server", (LOGIN, 404, 404, 404, 404, 404, 302), lambda w: [w.domu.pk, "stopped"], {}),
     Address("login", (200, 200, 200, 200, 200, 200, 200)),
     Address("logout", (302, 302, 302, 302, 302, 302, 302), data={}),
     # Requests
@@ -197,6 +206,13 @@ TABLE = [
     # Hosts
     Address("dom0s", (LOGIN, 404, 404, 404, 404, 404, 200)),
     Address("dom0", (LOGIN, 404, 404, 404, 404, 404, 200), the_dom0),
+    Address("dom0_look", (LOGIN, 404, 404, 404, 404, 404, 302), the_dom0, {"what": "dmesg"}),
+    Address(
+        "dom0_domain",
+        (LOGIN, 404, 404, 404, 404, 404, 302),
+        lambda w: [w.mouth.dom0.pk, FOREIGN, "ignore"],
+        {},
+    ),
     Address("dom0_samples", (LOGIN, 404, 404, 404, 404, 404, 200), the_dom0),
     Address("dom0_enrol", (LOGIN, 404, 404, 404, 404, 404, 200)),
     Address("dom0_enrol", (LOGIN, 404, 404, 404, 404, 404, 200), data={"name": "host9", "bridge": "xenbr0"}),
@@ -228,6 +244,7 @@ def world(
     old = make_domu(mouth.dom0, "old", cast.tenant)
     kept.delete(old, cast.owner)
     old.operations.open().get().move("done")
+    Dom0.objects.update(foreign=[{"uuid": str(FOREIGN), "name": "old", "domid": 9, "memory_mib": 64}])
     yield World(
         bootable,
         waiting,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from html import unescape
 from typing import Any
+from uuid import UUID
 
 import pytest
 import redis
@@ -15,7 +16,7 @@ from tests.web.conftest import Browser, Cast
 from tests.web.test_request import text
 from tests.web.world import Mouth
 from vps.enrolment import end_old_credentials
-from vps.models import Dom0, Domu, Event
+from vps.models import Dom0, Domu, Event, Operation
 from vps.redis import acl_users, admit, client
 from vps.xen.messages import ReportKind, redis_user
 
@@ -136,10 +137,9 @@ def test_its_page_says_what_is_promised_and_what_is_wrong(
         **Dom0.objects.get().inventory,
         "alarms": [{"code": "x", "text": "The pool is nearly full."}],
     }
-    inventory["domains"].append(
-        {"uuid": "0" * 8, "name": "stranger", "domid": 9, "memory_mib": 128, "state": "running"}
-    )
-    Dom0.objects.update(inventory=inventory)
+    stranger = {"uuid": str(UUID(int=9)), "name": "stranger", "domid": 9, "memory_mib": 128}
+    inventory["domains"].append({**stranger, "state": "running"})
+    Dom0.objects.update(inventory=inventory, foreign=[stranger])
     for name, args in (("dom0", [mouth.dom0.pk]), ("dom0s", []), ("today", [])):
         page = text(browser(cast.operator).get(reverse(name, args=args)))
         assert '256 MiB <span class="of">of 3.5 GiB' in page, name
@@ -238,3 +238,66 @@ def test_many_dom0s_take_as_many_queries_as_few(
         with django_assert_max_num_queries(20):
             page = text(operator.get(reverse(name)))
     assert "dom0-a" in page and "51 more" in page
+
+
+# Xen's own words
+
+
+def look(browser: Browser, cast: Cast, mouth: Mouth, what: str) -> Any:
+    return browser(cast.operator).post(reverse("dom0_look", args=[mouth.dom0.pk]), {"what": what})
+
+
+def test_xens_words_are_asked_for_and_shown(
+    browser: Browser, cast: Cast, mouth: Mouth, rung: list[Operation], django_capture_on_commit_callbacks: Any
+) -> None:
+    url = reverse("dom0", args=[mouth.dom0.pk])
+    assert "Nothing was read yet." in text(browser(cast.operator).get(url))
+    with django_capture_on_commit_callbacks(execute=True):
+        assert look(browser, cast, mouth, "dmesg").status_code == 302
+    (row,) = rung
+    assert (row.verb, row.lane, row.body, row.domu) == ("look", "dom0", {"what": "dmesg"}, None)
+    assert "Being read" in text(browser(cast.operator).get(url))
+    answer = look(browser, cast, mouth, "xl-web1.log")
+    assert answer.status_code == 409 and "is being read already" in text(answer)
+    result = {
+        "what": "dmesg",
+        "name": "",
+        "text": "(XEN) <script>alert(1)</script>\n",
+        "size": 70_000,
+        "cut": True,
+        "files": [{"name": "xl-web1.log", "size": 2048, "at": 1}],
+    }
+    mouth.outcome(row, "done", result=result)
+    page = text(browser(cast.operator).get(url))
+    assert "&lt;script&gt;" in page and "<script>alert" not in page
+    assert "the end of 68.4 KiB" in page and 'value="xl-web1.log"' in page
+    with django_capture_on_commit_callbacks(execute=True):
+        assert look(browser, cast, mouth, "xl-web1.log").status_code == 302
+    assert rung[-1].body == {"what": "log", "name": "xl-web1.log"}
+    mouth.outcome(rung[-1], "failed", error={"code": "no_log", "text": "No log xl-web1.log any more."})
+    page = text(browser(cast.operator).get(url))
+    assert "No log xl-web1.log any more." in page and "(XEN)" in page, "what was read last stays"
+
+
+@pytest.mark.parametrize("name", ["../agent.toml", "/etc/passwd", "x.log\n", "", "a/b.log", "x.txt"])
+def test_no_other_file_is_asked_for(browser: Browser, cast: Cast, mouth: Mouth, name: str) -> None:
+    answer = look(browser, cast, mouth, name)
+    assert answer.status_code == 409 and "is no log" in text(answer)
+    assert not Operation.objects.exists()
+
+
+def test_an_agent_that_cannot_look_is_not_asked(browser: Browser, cast: Cast, mouth: Mouth) -> None:
+    inventory = Dom0.objects.get().inventory
+    inventory["agent"]["verbs"].remove("look")
+    Dom0.objects.update(inventory=inventory)
+    page = text(browser(cast.operator).get(reverse("dom0", args=[mouth.dom0.pk])))
+    assert reverse("dom0_look", args=[mouth.dom0.pk]) not in page
+    answer = look(browser, cast, mouth, "dmesg")
+    assert answer.status_code == 409 and "cannot read logs yet" in text(answer)
+
+
+def test_a_result_that_is_too_long_is_refused(mouth: Mouth, cast: Cast) -> None:
+    row = Operation.look(mouth.dom0, "dmesg", "", cast.operator)
+    mouth.outcome(row, "done", result={"text": "x" * 700_000})
+    row.refresh_from_db()
+    assert row.is_open and Event.objects.filter(kind="report.refused").exists()

@@ -1,5 +1,6 @@
 """The rows of Berth, by noun."""
 
+from vps.models.alarm import Alarm
 from vps.models.boot import BootEntryRow, BootMenu
 from vps.models.boot_record import BootRecord
 from vps.models.conflict import Conflict
@@ -8,6 +9,7 @@ from vps.models.disk import Disk
 from vps.models.dom0 import CapacityEntry, Dom0, NoRoom
 from vps.models.domu import Domu
 from vps.models.event import Chain, Event
+from vps.models.foreign import ForeignDomain
 from vps.models.kernel import Blob, Kernel, KernelVersion, Loader, Upload
 from vps.models.network import MacAddress, Nic
 from vps.models.operation import Operation
@@ -16,6 +18,7 @@ from vps.models.sample import Sample
 from vps.models.size import Size
 
 __all__ = [
+    "Alarm",
     "Blob",
     "BootEntryRow",
     "BootMenu",
@@ -28,6 +31,7 @@ __all__ = [
     "Dom0",
     "Domu",
     "Event",
+    "ForeignDomain",
     "Kernel",
     "KernelVersion",
     "Loader",

@@ -44,6 +44,8 @@ class Dom0(models.Model):
     disk_mib = models.PositiveBigIntegerField(default=0)
     journal = models.UUIDField(null=True, blank=True)  # whose reports `last_seq` counts
     last_seq = models.PositiveBigIntegerField(default=0)
+    free_disk_mib = models.PositiveBigIntegerField(null=True, blank=True)
+    foreign = models.JSONField(default=list, blank=True)  # its domains of which there is no row here
     sampled_minute = models.PositiveBigIntegerField(default=0)  # of the epoch: the last that Sample has
 
     class Meta:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.ids import new_id
 from accounts.models import User
+from vps.middleware import request_id
+from vps.models.conflict import Conflict
+from vps.models.dom0 import Dom0
+from vps.models.event import Event
 from vps.xen.messages import Generation, Head, Order, Verb
+from vps.xen.names import NameRefused, check_log_name
 
 
 class State(models.TextChoices):
@@ -88,6 +93,7 @@ class Operation(models.Model):
     sent_at = models.DateTimeField(null=True, blank=True)
     heard_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
+    set_aside_at = models.DateTimeField(null=True, blank=True)  # an operator wants no more to hear of it
 
     objects = OperationQuerySet.as_manager()
 
@@ -147,6 +153,86 @@ class Operation(models.Model):
             for name, value in fields.items():
                 setattr(self, name, value)
         return bool(moved)
+
+    @classmethod
+    def look(cls, dom0: Dom0, what: str, name: str, by: User) -> Operation:
+        """Have a dom0 read Xen's messages (`what` "dmesg") or one of its logs ("log", `name`). Raises Conflict."""
+        from vps import dispatch
+
+        if Verb.LOOK.value not in dom0.verbs:
+            raise Conflict(_("The agent of %(dom0)s cannot read logs yet; update it.") % {"dom0": dom0})
+        if what not in ("dmesg", "log"):
+            raise Conflict(_("Only xl dmesg and the logs of the list can be read."))
+        try:
+            body = {"what": what} if what == "dmesg" else {"what": what, "name": check_log_name(name)}
+        except NameRefused as error:
+            raise Conflict(str(error)) from error
+        with transaction.atomic():
+            locked = Dom0.objects.select_for_update().get(pk=dom0.pk)
+            if cls.objects.open().filter(dom0=locked, verb=Verb.LOOK.value).exists():
+                raise Conflict(_("%(dom0)s is being read already; wait for it.") % {"dom0": dom0})
+            operation = cls.objects.create(
+                dom0=locked,
+                lane=Lane.DOM0,
+                verb=Verb.LOOK.value,
+                body=body,
+                by=by,
+                request_id=request_id.get(),
+            )
+            Event.record(
+                "dom0.look",
+                _("%(what)s of %(dom0)s was asked for") % {"what": name or "xl dmesg", "dom0": dom0},
+                actor=by,
+                dom0=locked,
+                operation=operation,
+            )
+            transaction.on_commit(lambda: dispatch.send(operation))
+        return operation
+
+    def give_up(self, by: User, words: str) -> None:
+        """An operator waits for it no longer: lost, wanted is what it was, and the dom0 is told to leave it.
+
+        Should the dom0 have done it after all, its report still says so. Raises Conflict when it has ended.
+        """
+        from vps import dispatch
+
+        with transaction.atomic():
+            text = _("%(who)s gave it up.") % {"who": by}
+            error = {"code": "given_up", "text": f"{text} {words}".strip()[:500], "output": ""}
+            domu = self.domu and type(self.domu).objects.select_for_update().get(pk=self.domu_id)
+            if not self.move(State.LOST, error=error):
+                self.refresh_from_db()
+                raise Conflict(_("It has ended already: %(state)s.") % {"state": self.get_state_display()})
+            if domu is not None:
+                domu.after_unsuccessful(self)
+            Event.record(
+                "operation.given_up",
+                _("%(verb)s of %(name)s was given up") % {"verb": self.verb, "name": domu or self.dom0},
+                actor=by,
+                tenant=domu.tenant if domu else None,
+                domu=domu,
+                dom0=self.dom0,
+                operation=self,
+                reason=words,
+            )
+            if self.envelope:
+                transaction.on_commit(lambda: dispatch.send_cancel(self))
+
+    def set_aside(self, by: User) -> None:
+        """It failed, and nothing more is to be done about it. Raises Conflict when it is under way."""
+        rows = Operation.objects.filter(pk=self.pk, state__in=ENDED, set_aside_at=None)
+        with transaction.atomic():
+            if not rows.update(set_aside_at=timezone.now()):
+                raise Conflict(_("It is under way, or was set aside already; look again."))
+            Event.record(
+                "operation.set_aside",
+                _("%(verb)s of %(name)s was set aside") % {"verb": self.verb, "name": self.domu or self.dom0},
+                actor=by,
+                tenant=self.domu.tenant if self.domu else None,
+                domu=self.domu,
+                dom0=self.dom0,
+                operation=self,
+            )
 
     def explain_open(self) -> str:
         """A sentence for somebody whose click came second."""

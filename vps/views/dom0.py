@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import redis
@@ -10,17 +11,21 @@ from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from vps import stuck
 from vps.enrolment import agent_toml, enrol
 from vps.forms.dom0 import CredentialForm, EnrolForm
-from vps.models import Dom0, Event
+from vps.models import Conflict, Dom0, Event, Operation
+from vps.models.operation import State
 from vps.templatetags.berth import moving
 from vps.views.domu import listed
 from vps.views.home import strips
 from vps.views.page import paged, show, sought
 from vps.views.scope import operator_required
+from vps.xen.messages import Verb
 
 
 @require_safe
@@ -36,19 +41,58 @@ def dom0s(request: HttpRequest) -> HttpResponse:
 @require_safe
 @operator_required
 def dom0(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """One dom0: what it is, what is promised on it, its servers, what it says is wrong."""
+    """One dom0: what it is, what is promised on it, its servers, what it says is wrong, Xen's own words."""
+    return _page(request, pk)
+
+
+def _page(request: HttpRequest, pk: UUID, *, problem: str = "", status: int = 200) -> HttpResponse:
     row = get_object_or_404(Dom0, pk=pk)
-    page = paged(request, listed(row.domus.live()))
+    page = paged(request, listed(row.domus.present()))
+    there = {domain["uuid"] for domain in row.foreign}
     context = {
         "dom0": row,
         "line": strips([row])[0],
         "page": page,
+        "problem": problem,
         "events": row.events.select_related("domu", "actor")[:15],
         "operations": row.operations.open().select_related("domu", "by"),
         "agent": row.inventory.get("agent", {}),
+        "domains": [domain for _dom0, domain in stuck.unknown_domains([row])],
+        "decided": [(known, str(known.uuid) in there) for known in row.foreign_domains.select_related("by")],
+        **_words(row),
     }
-    busy = any(moving(domu) for domu in page.object_list)
-    return show(request, "dom0/page.html", context, part="dom0/_live.html", moving=busy)
+    busy = context["looking"] or any(moving(domu) for domu in page.object_list)
+    return show(request, "dom0/page.html", context, part="dom0/_live.html", moving=busy, status=status)
+
+
+def _words(row: Dom0) -> dict[str, Any]:
+    """What was read of Xen's own words last, and what can be read."""
+    looks = row.operations.filter(verb=Verb.LOOK.value)
+    done = looks.filter(state=State.DONE).first()
+    last = looks.first()
+    return {
+        "may_look": Verb.LOOK.value in row.verbs,
+        "looking": bool(last and last.is_open),
+        "looked": done,
+        "failed_look": last if last and last.state in (State.FAILED, State.REFUSED, State.LOST) else None,
+        "logs": (done.result.get("files") or [])[:50] if done else [],
+    }
+
+
+@require_POST
+@operator_required
+def look(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Have the dom0 read `xl dmesg` or one of its logs."""
+    row = get_object_or_404(Dom0, pk=pk)
+    what = request.POST.get("what", "")
+    try:
+        if what == "dmesg":
+            Operation.look(row, "dmesg", "", request.user)
+        else:
+            Operation.look(row, "log", what, request.user)
+    except Conflict as conflict:
+        return _page(request, pk, problem=str(conflict), status=409)
+    return redirect(f"{reverse('dom0', args=[pk])}#logs")
 
 
 @require_POST

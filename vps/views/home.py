@@ -13,7 +13,8 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from vps.models import CapacityEntry, Dom0, Domu, Event, Operation, Request
+from vps import stuck
+from vps.models import CapacityEntry, Dom0, Domu, Event, ForeignDomain, Operation, Request
 from vps.models.operation import OPEN, State
 from vps.views.page import show
 from vps.views.scope import operator_required
@@ -47,6 +48,7 @@ def today(request: HttpRequest) -> HttpResponse:
         "waiting_count": waiting.count(),
         "under_way": [(row, _stuck(row)) for row in under_way],
         "failed": failed[:8],
+        "stuck": stuck.everything(),
         "strips": strips(dom0s[:DOM0S]),
         "more_dom0s": max(0, len(dom0s) - DOM0S),
         # What came about is told by what was asked for; what failed is told.
@@ -76,10 +78,15 @@ def strips(rows: Iterable[Dom0]) -> list[dict[str, Any]]:
     own: dict[UUID, set[str]] = {dom0.pk: set() for dom0 in dom0s}
     for dom0_id, pk in Domu.objects.present().filter(dom0__in=dom0s).order_by().values_list("dom0", "pk"):
         own[dom0_id].add(str(pk))
-    return [_strip(dom0, own[dom0.pk], promised) for dom0 in dom0s]
+    decided: dict[UUID, set[str]] = {dom0.pk: set() for dom0 in dom0s}
+    for dom0_id, uuid in ForeignDomain.objects.filter(dom0__in=dom0s).values_list("dom0", "uuid"):
+        decided[dom0_id].add(str(uuid))
+    return [_strip(dom0, own[dom0.pk], decided[dom0.pk], promised) for dom0 in dom0s]
 
 
-def _strip(dom0: Dom0, own: set[str], promised: dict[tuple[UUID, str], int]) -> dict[str, Any]:
+def _strip(
+    dom0: Dom0, own: set[str], decided: set[str], promised: dict[tuple[UUID, str], int]
+) -> dict[str, Any]:
     domains = [row for row in dom0.inventory.get("domains", []) if row.get("domid") != 0]
     ours = [row for row in domains if str(row.get("uuid")) in own]
     return {
@@ -88,7 +95,17 @@ def _strip(dom0: Dom0, own: set[str], promised: dict[tuple[UUID, str], int]) -> 
         "disk": promised.get((dom0.pk, "disk_mib"), 0),
         "servers": len(own),
         "running": sum(row.get("state") == "running" for row in ours),
-        "unknown": [row for row in domains if str(row.get("uuid")) not in own],
+        "unknown": [row for row in domains if str(row.get("uuid")) not in own | decided],
+        "used": _used(dom0, domains),
+    }
+
+
+def _used(dom0: Dom0, domains: list[dict[str, Any]]) -> dict[str, int]:
+    """What is in use at the moment, as the last inventory tells it: memory of guests and disk, in MiB, and cpus."""
+    return {
+        "memory": sum(int(row.get("memory_mib") or 0) for row in domains),
+        "disk": max(0, dom0.disk_mib - int(dom0.inventory.get("free_disk_mib") or 0)),
+        "vcpus": sum(int(row.get("vcpus") or 0) for row in domains),
     }
 
 
