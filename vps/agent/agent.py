@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
+from vps.agent import tries
 from vps.agent.autostart import mark_boot
 from vps.agent.blobs import Blobs
 from vps.agent.clock import Clock
@@ -65,7 +66,7 @@ class Agent:
             journal=journal,
             clock=clock,
             outbox=outbox,
-            toolstack=Xl(config.xl, config.xl_log_dir),
+            toolstack=Xl(config.xl, config.xl_log_dir, config.xenstore),
             disks=Disks(config.disk_dir),
             blobs=Blobs(config),
             consoles=consoles,
@@ -89,6 +90,7 @@ class Agent:
                 NoteKind.UNWATCH: consoles.note,
                 NoteKind.KEYS: consoles.note,
                 NoteKind.TRUST: self._named,
+                NoteKind.HEALTHY: self._said_well,
             },
             timed=self._timed,
             restored=self._changed,
@@ -155,6 +157,11 @@ class Agent:
     def _named(self, note: Note) -> None:
         self.trust.hear(note)
         self._changed()
+
+    def _said_well(self, note: Note) -> None:
+        """The web was told that what is tried is well."""
+        tries.said_well(self.context, note.body)
+        self.watch.look()
 
     def _acknowledged(self, note: Note) -> None:
         seq = acknowledgement(note, self.context.journal.id)

@@ -63,6 +63,11 @@ class Config:
         """Where the counters of disks and networks are; a simulated dom0 has its own beside its logs."""
         return self.xl_log_dir.parent / "sys" if self.simulated else Path("/sys")
 
+    @property
+    def xenstore(self) -> tuple[str, ...]:
+        """How a key of the xenstore is read."""
+        return (*self.xl, "xenstore-read") if self.simulated else ("xenstore-read",)
+
     def folders(self) -> tuple[Path, ...]:
         """The folders that are the agent's own; made when they are missing."""
         return (self.state_dir, self.blob_dir, self.domu_dir, self.console_dir, self.disk_dir)

@@ -174,6 +174,13 @@ class Consoles:
         record = self._last(domu)
         return plain_text(record.last(size)) if record is not None else ""
 
+    def read(self, domu: UUID, run: UUID | None, start: int, size: int) -> tuple[int, bytes]:
+        """Up to `size` bytes of a run (None: of the last one) from `start`, with where they really begin."""
+        record = self._last(domu)
+        if record is None or (run is not None and record.run != run):
+            return start, b""
+        return record.read(start, size)
+
     def _last(self, domu: UUID) -> Record | None:
         with self._lock:
             console = self._consoles.get(domu)

@@ -17,6 +17,7 @@ from vps.agent.config import Config
 from vps.agent.disks import Disks
 from vps.agent.journal import DomuRow, Journal, OrderRow
 from vps.agent.outbox import Outbox
+from vps.agent.scans import Scans
 from vps.agent.toolstack import Toolstack
 from vps.xen.messages import Note, Outcome, ReportKind
 from vps.xen.reconcile import Phase, Wanted
@@ -35,6 +36,8 @@ class Consoles(Protocol):
     def ended(self, domu: UUID, run: UUID, detail: Mapping[str, object]) -> None: ...
 
     def tail(self, domu: UUID, size: int = 2048) -> str: ...
+
+    def read(self, domu: UUID, run: UUID | None, start: int, size: int) -> tuple[int, bytes]: ...
 
     def forget(self, domu: UUID) -> None: ...
 
@@ -58,6 +61,7 @@ class Context:
     changed: Callable[[], None] = lambda: None
     look: Callable[[], None] = lambda: None
     alarms: dict[str, str] = field(default_factory=dict)
+    scans: Scans = field(default_factory=Scans)
     _seen: tuple[float, tuple[DomainRow, ...]] | None = None
 
     def domains(self, age: float = 0.0) -> tuple[DomainRow, ...]:

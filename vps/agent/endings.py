@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
+from vps.agent import tries, trying
 from vps.agent.autostart import wake
 from vps.agent.context import Context, Job, VerbFailed
 from vps.agent.engine import Engine
@@ -26,6 +27,7 @@ from vps.xen.xlparse import DomainRow, DomainState
 logger = logging.getLogger(__name__)
 
 INTERVAL = 5.0  # seconds between looks when nothing happens
+_TRYING = 1.0  # seconds between looks while something is tried
 _SOON = 0.5  # seconds between looks after a console ended
 _SOON_FOR = 20.0  # seconds; xl clears a crashed domain away after some 12 s
 _LONGEST_PAUSE = 3600.0  # seconds; a restart that is further ahead waits for a clock that was set back
@@ -75,7 +77,10 @@ class Watch:
     def _pause(self) -> float:
         if time.monotonic() < self._soon_until:
             return _SOON
-        dues = [row.restart_at - time.time() for row in self._context.journal.domus() if row.restart_at]
+        rows = self._context.journal.domus()
+        dues = [row.restart_at - time.time() for row in rows if row.restart_at]
+        if any(tries.of(self._context, row.id) for row in rows):
+            dues.append(_TRYING)
         return max(0.1, min([INTERVAL, *dues]))
 
     def _look(self) -> None:
@@ -97,7 +102,7 @@ class Watch:
         """Whether there is something to be settled."""
         if row.run is not None and (domain is None or domain.domid != row.domid or domain.state in _ENDED):
             return True
-        if row.phase is Phase.STARTING or row.host_rebooted:
+        if row.phase is Phase.STARTING or row.host_rebooted or trying.concerns(self._context, row):
             return True
         return due(row) if domain is None else row.run is None
 
@@ -114,7 +119,7 @@ def attend(job: Job) -> None:
     """Settle how a domU stands, and restart it when that is due. Raises VerbFailed, Aborted, OSError."""
     context = job.context
     settled = settle(job, attach=True)
-    if settled.domain is not None:
+    if trying.attend(job, settled.domain) is not None:
         return
     row = wake(job)
     if not due(row):

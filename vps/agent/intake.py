@@ -22,6 +22,7 @@ from vps.xen.messages import (
     Verb,
 )
 from vps.xen.names import check_log_name
+from vps.xen.trying import Try
 
 logger = logging.getLogger(__name__)
 
@@ -135,6 +136,11 @@ class Intake:
             description = Description.of(order.body.get("domu"))
         except DescriptionRefused as error:
             raise _Refused("description", str(error)) from error
+        if order.verb is Verb.TRY:
+            try:
+                Try.of(order.body.get("try"))
+            except DescriptionRefused as error:
+                raise _Refused("try", str(error)) from error
         if description.id != order.domu:
             raise _Refused("description", "The order's description is of another server.")
         row = context.journal.domu(order.domu)

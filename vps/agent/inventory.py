@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vps.agent import tries
 from vps.agent.context import Context
 from vps.agent.counters import Counters, read_counters
 from vps.agent.files import free_bytes, total_bytes
@@ -19,6 +20,7 @@ from vps.agent.toolstack import ToolstackError
 from vps.agent.verbs import VERBS
 from vps.agent.version import agent_version
 from vps.xen.messages import SCHEMA, Head, Verb
+from vps.xen.reconcile import Phase
 from vps.xen.xlparse import DomainRow, HostInfo
 
 logger = logging.getLogger(__name__)
@@ -92,7 +94,7 @@ class Inventory:
         self._count(domains or ())
         domains_told = [_domain(domain, self._counters.get(domain.domid)) for domain in domains or ()]
         rows = self._context.journal.domus()
-        domus = [_domu(row) for row in rows]
+        domus = [_domu(self._context, row) for row in rows]
         still = (
             [{key: value for key, value in domain.items() if key not in _MOVING} for domain in domains_told],
             domus,
@@ -231,13 +233,17 @@ def _domain(domain: DomainRow, counters: Counters | None) -> dict[str, Any]:
     }
 
 
-def _domu(row: DomuRow) -> dict[str, Any]:
+def _domu(context: Context, row: DomuRow) -> dict[str, Any]:
+    tried = tries.of(context, row.id)
+    waiting = tried is not None and tried.on and row.phase is Phase.IDLE
+    told = {"trying": {"operation": str(tried.operation), "until": tried.until}} if tried and waiting else {}
     return {
         "id": str(row.id),
         "generation": row.generation.as_list(),
         "wanted": row.wanted.value,
-        "phase": row.phase.value,
+        "phase": Phase.TRYING.value if waiting else row.phase.value,
         "menu_serial": (row.prepared or {}).get("menu_serial"),
         "boots": row.boots,
         "run": str(row.run) if row.run else None,
+        **told,
     }

@@ -247,6 +247,14 @@ class Journal:
             )
             return done.rowcount == 1
 
+    def set_result(self, operation: UUID, result: Mapping[str, Any]) -> None:
+        """Write down what an order led to, also after its end."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE orders SET result = ?, changed = ? WHERE operation = ?",
+                (json.dumps(result), time.time(), str(operation)),
+            )
+
     def forget_old_orders(self) -> None:
         with self.transaction():
             self._db.execute(
@@ -285,6 +293,21 @@ class Journal:
                 f"UPDATE domus SET {names} WHERE id = ?",  # noqa: S608 - names of columns, from the code
                 (*(_column(value) for value in values.values()), str(domu)),
             )
+
+    # -- tries
+
+    def tried(self, domu: UUID) -> dict[str, Any] | None:
+        """The try of a domU that has not ended (vps.agent.tries)."""
+        with self._lock:
+            row = self._db.execute("SELECT value FROM tries WHERE domu = ?", (str(domu),)).fetchone()
+        return dict(json.loads(row["value"])) if row else None
+
+    def set_tried(self, domu: UUID, value: Mapping[str, Any] | None) -> None:
+        """Write down how far a try is; None when it has ended."""
+        with self.transaction():
+            self._db.execute("DELETE FROM tries WHERE domu = ?", (str(domu),))
+            if value is not None:
+                self._db.execute("INSERT INTO tries VALUES (?, ?)", (str(domu), json.dumps(value)))
 
     # -- intents
 
@@ -387,6 +410,7 @@ _TABLES = (
         id INTEGER PRIMARY KEY AUTOINCREMENT, domu TEXT NOT NULL, operation TEXT, effect TEXT NOT NULL,
         detail TEXT NOT NULL, at REAL NOT NULL, resolved TEXT)""",
     "CREATE INDEX IF NOT EXISTS intents_open ON intents (domu) WHERE resolved IS NULL",
+    "CREATE TABLE IF NOT EXISTS tries (domu TEXT PRIMARY KEY, value TEXT NOT NULL)",
     # AUTOINCREMENT: a number is never given out twice, also when all reports before were acknowledged.
     """CREATE TABLE IF NOT EXISTS reports (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL)""",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from vps.agent import tries
 from vps.agent.children import Child
 from vps.agent.context import Context, Job, VerbFailed
 from vps.agent.journal import DomuRow
@@ -92,7 +93,7 @@ def settle(
 
 
 def build(job: Job, prepared: Prepared, why: str) -> DomuRow:
-    """Build the domain of a domU that has none; `why` is start, reboot, crash or autostart.
+    """Build the domain of a domU that has none; `why` is start, reboot, crash, autostart, back or try.
 
     Raises VerbFailed, Aborted. When it raises, no domain is left, but for the code "unknown": then the intent
     stays open, and the outcome is looked up as soon as xl answers again.
@@ -166,12 +167,16 @@ def conclude(job: Job, row: DomuRow, instead: Next | None = None, reason: EndRea
         ending = Ending(reason, ending.code)
     now = time.time()
     crashes, reboots, why = row.crash_times[-50:], row.reboot_times[-50:], "crash"
+    tried = tries.of(context, row.id)
+    tried = tried if tried is not None and tried.run == row.run else None
     if row.host_rebooted:
         # Its end was the dom0's; also a power-off in the log, for that is how a dom0 goes down.
         ending = Ending(EndReason.UNKNOWN)
         again = row.wanted is Wanted.RUNNING and row.description.autostart
         following = instead or Next(NextStep.RESTART if again else NextStep.STOPPED)
         why = "autostart"
+    elif tried is not None and _goes_back(tried, row, ending, instead):
+        following, why = Next(NextStep.REBUILD), "back"
     else:
         following = instead or after_end(
             ending.reason, row.wanted, crashes, row.description.crash_limit, now, reboots
@@ -213,9 +218,18 @@ def conclude(job: Job, row: DomuRow, instead: Next | None = None, reason: EndRea
                 "generation": row.generation.as_list(),
             },
         )
+        if tried is not None:
+            tries.end_of_run(context, tried, ending.reason, back=why == "back", host=row.host_rebooted)
     job.log.info("domain %s ended: %s, next: %s", row.domid, ending.reason, following.step)
     context.changed()
     return following
+
+
+def _goes_back(tried: tries.Tried, row: DomuRow, ending: Ending, instead: Next | None) -> bool:
+    """Whether the last good boot follows a domain that was tried; a person's hand on the dom0 stops it, as ever."""
+    if instead is not None or row.wanted is not Wanted.RUNNING:
+        return False
+    return tried.state is tries.State.FAILING or ending.reason is not EndReason.DESTROY
 
 
 def await_gone(job: Job, seconds: float = GONE) -> bool:
@@ -299,6 +313,10 @@ def _built(
     boot = row.description.boot
     serial = boot.serial if serial is None else serial
     entry = boot.entries[boot.default] if boot.entries and serial == boot.serial else None
+    tried = tries.of(context, row.id) if why == "try" else None
+    if tried is not None:
+        boot = tried.what.boot
+        serial, entry = boot.serial, boot.entries[boot.default] if boot.entries else None
     if boot.method is BootMethod.OWN_DISK:
         entry = None
     with context.journal.transaction():
@@ -329,6 +347,8 @@ def _built(
                 **(size or {}),
             },
         )
+        if tried is not None:
+            tries.built(context, tried, run)
     job.log.info("domain %s is built, boot %s", domid, row.boots + 1)
 
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from vps.agent import bootdisk
+from vps.agent import bootdisk, tries
 from vps.agent.blobs import BlobError
 from vps.agent.context import Context, Job, VerbFailed
 from vps.agent.disks import DiskRefused
@@ -24,9 +28,12 @@ from vps.xen import menu
 from vps.xen.description import BlobRef, BootMethod, Description, DescriptionRefused
 from vps.xen.messages import Verb, canonical
 from vps.xen.refused import RenderRefused
+from vps.xen.trying import Try
 from vps.xen.xlcfg import DomainFiles, HostQuirks, render
 
 logger = logging.getLogger(__name__)
+
+_BESIDE = "try-"  # the folders of tries
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,32 @@ def prepare(job: Job) -> Prepared:
     before = Prepared.of(row.prepared)
     if before and _stands(before, row.description):
         return before
-    try:
+    with _as_failures():
         return _prepare(job, row, before)
+
+
+def prepare_beside(job: Job, description: Description) -> Prepared:
+    """Make what a try needs, in a folder of its own: what was ready stays so. Raises VerbFailed, Aborted, OSError."""
+    context = job.context
+    folder = context.folder(job.domu) / f"{_BESIDE}{secrets.token_hex(4)}"
+    folder.mkdir(mode=0o750)
+    with _as_failures():
+        return _make(job, description, folder, folder / description.name, None)
+
+
+def forget_beside(context: Context, domu: UUID, used: Prepared | None = None) -> None:
+    """Remove what was made for tries, but for the one in use."""
+    keep = Path(used.config_path).parent if used else None
+    for folder in context.folder(domu).glob(f"{_BESIDE}*"):
+        if folder != keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _as_failures() -> Iterator[None]:
+    """What may go wrong while preparing, as VerbFailed."""
+    try:
+        yield
     except RenderRefused as error:
         raise VerbFailed("refused", str(error)) from error
     except BlobError as error:
@@ -109,6 +140,7 @@ def remove_all(context: Context, row: DomuRow) -> None:
     put_away(context, row)
     folder = context.config.domu_dir / str(row.id)
     if folder.is_dir():
+        forget_beside(context, row.id)
         for path in folder.iterdir():
             remove(path)
         folder.rmdir()
@@ -142,12 +174,21 @@ def _files_stand(prepared: Prepared) -> bool:
 
 def _prepare(job: Job, row: DomuRow, before: Prepared | None) -> Prepared:
     context, description = job.context, row.description
-    boot = description.boot
     _make_disks(job, row)
     folder = context.folder(row.id)
+    prepared = _make(job, description, folder, context.config.config_dir / description.name, before)
+    context.journal.set_domu(row.id, prepared=asdict(prepared))
+    _tidy(folder, prepared, before, description)
+    return prepared
+
+
+def _make(
+    job: Job, description: Description, folder: Path, config_path: Path, before: Prepared | None
+) -> Prepared:
+    """Lay the files of a description into `folder`, and its configuration at `config_path`."""
+    context, boot = job.context, description.boot
     files: dict[str, list[int] | None] = {}
     kernel, ramdisk, boot_disk, sha256, menu_lst, grub_cfg, config = "", None, "", "", "", "", ""
-    config_path = context.config.config_dir / description.name
     boot_key = hashlib.sha256(canonical(boot.as_dict()).encode()).hexdigest()
     if boot.bootable:
         if not all(context.blobs.has(blob) for blob in boot.blobs()):
@@ -170,7 +211,7 @@ def _prepare(job: Job, row: DomuRow, before: Prepared | None) -> Prepared:
                 sha256 = before.boot_disk_sha256
             else:
                 job.step("Building the boot disk")
-                sha256 = bootdisk.build(place, row.id, boot, context.blobs.path)
+                sha256 = bootdisk.build(place, description.id, boot, context.blobs.path)
         files = {path: stamp(Path(path)) for path in (kernel, ramdisk, boot_disk) if path}
         disks = tuple((disk, str(context.disks.path(disk.id))) for disk in description.disks)
         config = render(
@@ -186,7 +227,7 @@ def _prepare(job: Job, row: DomuRow, before: Prepared | None) -> Prepared:
                 f"{config_path} exists on the dom0 and is not of this server; move it away or rename the server.",
             )
         write_durably(config_path, config.encode())
-    prepared = Prepared(
+    return Prepared(
         fingerprint=_fingerprint(description),
         boot_key=boot_key,
         menu_serial=boot.serial,
@@ -199,9 +240,6 @@ def _prepare(job: Job, row: DomuRow, before: Prepared | None) -> Prepared:
         files=files,
         previous=_previous(before, files),
     )
-    context.journal.set_domu(row.id, prepared=asdict(prepared))
-    _tidy(folder, prepared, before, description)
-    return prepared
 
 
 def _make_disks(job: Job, row: DomuRow) -> None:
@@ -281,8 +319,14 @@ def forget_blobs(context: Context) -> None:
 
 def _wanted_blobs(context: Context) -> set[str]:
     wanted = {blob.sha256 for row in context.journal.domus() for blob in row.description.boot.blobs()}
+    for row in context.journal.domus():
+        if tried := tries.of(context, row.id):  # it may become the default with the web away
+            wanted |= {blob.sha256 for blob in tried.what.boot.blobs()}
     for order in context.journal.open_orders():
-        if order.verb not in (Verb.PREPARE, Verb.START, Verb.REBOOT):
+        if order.verb is Verb.TRY:
+            with suppress(DescriptionRefused):
+                wanted |= {blob.sha256 for blob in Try.of(order.body.get("try")).boot.blobs()}
+        if order.verb not in (Verb.PREPARE, Verb.START, Verb.REBOOT, Verb.TRY):
             continue
         try:
             description = Description.of(order.body.get("domu"))

@@ -41,13 +41,19 @@ class Toolstack(Protocol):
 
     def pause(self, domid: int) -> None: ...
 
-    def shutdown(self, domid: int, abort: Event) -> None:
-        """Ask the guest to power off. Returns before it is gone. Raises CommandAborted."""
+    def shutdown(self, domid: int, abort: Event, seconds: float | None = None) -> None:
+        """Ask the guest to power off, and wait `seconds` at most for its answer. Returns before it is gone.
+
+        Raises CommandAborted.
+        """
 
     def reboot(self, domid: int, abort: Event) -> None:
         """Ask the guest to reboot, which ends this domain. Raises CommandAborted."""
 
     def destroy(self, domid: int) -> None: ...
+
+    def xenstore(self, domid: int, key: str) -> str | None:
+        """What the guest wrote below its data path; None when there is no such key."""
 
     def ending(self, name: str, domid: int) -> Ending | None:
         """How a domain that is gone ended, as far as the tool wrote it down."""

@@ -42,10 +42,12 @@ _LOG_TAIL = 64 * 1024  # bytes of a domain's log that are read
 
 
 class Xl:
-    """`argv` is how xl is called, `log_dir` where it writes xl-NAME.log."""
+    """`argv` is how xl is called, `log_dir` where it writes xl-NAME.log, `xenstore` how a key is read."""
 
-    def __init__(self, argv: Sequence[str], log_dir: Path) -> None:
-        self._argv = tuple(argv)
+    def __init__(
+        self, argv: Sequence[str], log_dir: Path, xenstore: Sequence[str] = ("xenstore-read",)
+    ) -> None:
+        self._argv, self._xenstore = tuple(argv), tuple(xenstore)
         self._log_dir = log_dir
 
     def info(self) -> HostInfo:
@@ -74,15 +76,22 @@ class Xl:
     def pause(self, domid: int) -> None:
         self._run("pause", str(domid))
 
-    def shutdown(self, domid: int, abort: Event) -> None:
+    def shutdown(self, domid: int, abort: Event, seconds: float | None = None) -> None:
         # Not -w: it returns before the domain is gone (LAB-FACTS), so that one has to look in any case.
-        self._run("shutdown", str(domid), abort=abort)
+        self._run("shutdown", str(domid), abort=abort, seconds=seconds)
 
     def reboot(self, domid: int, abort: Event) -> None:
         self._run("reboot", str(domid), abort=abort)
 
     def destroy(self, domid: int) -> None:
         self._run("destroy", str(domid))
+
+    def xenstore(self, domid: int, key: str) -> str | None:
+        try:
+            done = run((*self._xenstore, f"/local/domain/{domid}/data/{key}"), timeout=10)
+        except (CommandTimeout, CommandMissing) as error:
+            raise ToolstackError("xenstore", f"The xenstore cannot be read: {error}.") from error
+        return done.stdout.decode(errors="replace").removesuffix("\n") if done.returncode == 0 else None
 
     def ending(self, name: str, domid: int) -> Ending | None:
         try:
@@ -99,11 +108,16 @@ class Xl:
         *arguments: str,
         abort: Event | None = None,
         started: Callable[[int], None] | None = None,
+        seconds: float | None = None,
     ) -> Completed:
         argv = (*self._argv, command, *arguments)
         try:
             done = run(
-                argv, timeout=TIMEOUTS[command], abort=abort, started=started, outlives=started is not None
+                argv,
+                timeout=seconds or TIMEOUTS[command],
+                abort=abort,
+                started=started,
+                outlives=started is not None,
             )
         except CommandTimeout as error:
             failure = xl_error(command, "", "", None)

@@ -49,6 +49,7 @@ class Verb(StrEnum):
     DELETE = "delete"
     CANCEL = "cancel"
     LOOK = "look"  # of a dom0, not of a domU; body: what ("dmesg", "log"), name. Agents before 0.2 do not know it
+    TRY = "try"  # one boot of another entry, and back by itself (vps.xen.trying)
 
 
 class Outcome(StrEnum):
@@ -77,6 +78,7 @@ class NoteKind(StrEnum):
     UNWATCH = "unwatch"  # body: watch
     KEYS = "keys"  # body: domu, watch, n, data (base64)
     TRUST = "trust"  # body: key (base64 of a public key to trust), drop (the name of one to trust no more)
+    HEALTHY = "healthy"  # body: domu, operation (of the try that a call or a click says is well)
 
 
 class ReportKind(StrEnum):

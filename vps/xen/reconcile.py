@@ -30,6 +30,7 @@ class Phase(StrEnum):
     STOPPING = "stopping"
     RESTARTING = "restarting"
     LIMIT = "limit"
+    TRYING = "trying"  # told only: it runs what is tried once, and waits for a sign of health
 
 
 class Observed(StrEnum):
@@ -61,6 +62,7 @@ class Status(StrEnum):
     UNFINISHED = "unfinished"
     GONE_WRONG = "gone_wrong"
     UNKNOWN = "unknown"
+    TRYING = "trying"
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ _IN_HAND: dict[Verb, Status] = {
     Verb.SHUTDOWN: Status.STOPPING,
     Verb.DESTROY: Status.STOPPING,
     Verb.REBOOT: Status.REBOOTING,
+    Verb.TRY: Status.STARTING,
     Verb.DELETE: Status.DELETING,
 }
 
@@ -125,6 +128,7 @@ _PHASES: dict[Phase, Status] = {
     Phase.STARTING: Status.STARTING,
     Phase.STOPPING: Status.STOPPING,
     Phase.RESTARTING: Status.REBOOTING,
+    Phase.TRYING: Status.TRYING,
 }
 
 _STATES: dict[Observed, Status] = {

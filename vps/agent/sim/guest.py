@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from vps.agent.sim.host import read_json, write_json
 from vps.agent.sim.process import Domain
 from vps.agent.sim.wire import Drain, Ended, Event, Line, Wait
 
@@ -138,10 +139,16 @@ class Shell:
             yield from crash(running, "crash was typed")
         elif name == "hang":
             yield from hang(running)
+        elif name == "xenstore-write" and rest.startswith("data/") and " " in rest:
+            key, _, value = rest.removeprefix("data/").partition(" ")
+            kept = read_json("xenstore.json") or {}
+            write_json("xenstore.json", {**kept, key: value})
         elif name == "yes":
             yield from self.bulk(rest)
         elif name == "help":
-            running.say("echo uname cat dmesg uptime date poweroff halt reboot crash hang yes exit\n")
+            running.say(
+                "echo uname cat dmesg uptime date poweroff halt reboot crash hang yes xenstore-write exit\n"
+            )
         elif name:
             running.say(f"{name}: not found\n")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 
 from vps.agent.sim import domains
 from vps.agent.sim.domains import Listed
-from vps.agent.sim.host import Machine
+from vps.agent.sim.host import Machine, read_json
 from vps.agent.sim.options import Usage, options
 
 _HEAD = "Name                                        ID   Mem VCPUs\tState\tTime(s)"
@@ -147,6 +148,19 @@ def xl_domname(machine: Machine, arguments: list[str]) -> int:
         )
         return 1
     print(domain.name)
+    return 0
+
+
+def xl_xenstore_read(machine: Machine, arguments: list[str]) -> int:
+    """As the program `xenstore-read` does; guests have nothing in the store here but what they wrote into data/."""
+    _, rest = options("xenstore-read", arguments, 1)
+    match = re.fullmatch(r"/local/domain/(\d+)/data/(.+)", rest[0])
+    found = read_json(machine.domain_path(int(match[1]), "xenstore.json")) if match else None
+    value = (found or {}).get(match[2]) if match else None
+    if value is None:
+        print(f"xenstore-read: couldn't read path {rest[0]}", file=sys.stderr)
+        return 1
+    print(value)
     return 0
 
 

@@ -46,6 +46,7 @@ _VERBS: dict[str, tuple[str, str, str, dict[str, str]]] = {
     "domname": ("<DomainId>", "Convert a domain id to domain name", "h", {}),
     "dmesg": ("[-c]", "Read and/or clear dmesg buffer", "ch", {"clear": "c"}),
     "uptime": ("[-s] [Domain]", "Print uptime for all/some domains", "sh", {}),
+    "xenstore-read": ("<Path>", "Read a key that a guest wrote (a program of its own on Xen)", "h", {}),
     "sim-reset": ("", "End all simulated domains, as if dom0 had been rebooted", "h", {}),
 }
 

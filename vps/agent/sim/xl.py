@@ -29,6 +29,7 @@ VERBS = {
     "domname": "vps.agent.sim.listing",
     "dmesg": "vps.agent.sim.listing",
     "uptime": "vps.agent.sim.listing",
+    "xenstore-read": "vps.agent.sim.listing",
     "sim-reset": "vps.agent.sim.verbs",
 }
 _NO_XEN = """\

@@ -14,6 +14,7 @@ from vps.agent.verbs.prepare import prepare
 from vps.agent.verbs.reboot import reboot
 from vps.agent.verbs.shutdown import shutdown
 from vps.agent.verbs.start import start
+from vps.agent.verbs.try_once import try_once
 from vps.xen.messages import Verb
 
 # Each gives the order's `result`; raises VerbFailed, Aborted, OSError.
@@ -27,6 +28,7 @@ VERBS: dict[Verb, Callable[[Job], dict[str, Any]]] = {
     Verb.UNPAUSE: unpause,
     Verb.DELETE: delete,
     Verb.LOOK: look,
+    Verb.TRY: try_once,
 }
 
 # What stays when an order is cancelled or superseded while it runs.
@@ -36,5 +38,6 @@ REMAINS: dict[Verb, str] = {
     Verb.SHUTDOWN: "The guest may have been asked to shut down already, and may still do so.",
     Verb.REBOOT: "The guest may have been asked to reboot already; it is built anew when it does.",
     Verb.DESTROY: "The domain may be gone already.",
+    Verb.TRY: "The guest may have been asked to shut down already. Its default entry boots next.",
     Verb.DELETE: "Some of its disks may be wiped already; only deleting can follow.",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vps.agent import life, preparation
+from vps.agent import life, preparation, tries
 from vps.agent.context import Job
 from vps.xen.endings import EndReason
 from vps.xen.reconcile import Phase, Wanted
@@ -21,6 +21,7 @@ def destroy(job: Job) -> dict[str, Any]:
         context.changed()
         life.destroy(job, settled.domain)
         life.settle(job, reason=EndReason.DESTROY)
+    tries.give_up(context, job.domu, "The server was ended by an order.")
     context.journal.set_domu(
         job.domu, wanted=Wanted.STOPPED, phase=Phase.IDLE, restart_at=None, host_rebooted=False
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from vps.agent import tries
 from vps.agent.context import Job, VerbFailed
 from vps.agent.life import GONE, await_gone, settle
 from vps.agent.toolstack import ToolstackError
@@ -20,6 +21,7 @@ def shutdown(job: Job) -> dict[str, Any]:
     if domain is not None:
         ask(job, domain, reboot=False)
         settle(job, instead=STOPPED)
+    tries.give_up(context, job.domu, "The server was ended by an order.")
     context.journal.set_domu(job.domu, wanted=Wanted.STOPPED, phase=Phase.IDLE, restart_at=None)
     return {}
 
