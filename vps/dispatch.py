@@ -20,6 +20,7 @@ from kombu.exceptions import OperationalError
 
 from vps.chain import head
 from vps.models.dom0 import Dom0
+from vps.models.domu import Domu
 from vps.models.operation import Operation, State
 from vps.redis import client, now_ms
 from vps.signing import signing_key
@@ -103,3 +104,11 @@ def note(dom0: Dom0 | UUID, kind: NoteKind, body: dict[str, Any], seconds: int =
     dom0_id = dom0.pk if isinstance(dom0, Dom0) else dom0
     sealed = signing_key().seal(Note(dom0_id, kind, now_ms() + seconds * 1000, body))
     client().lpush(Channels(dom0_id).line, sealed)
+
+
+def say_well(domu: Domu, operation: UUID) -> None:
+    """Tell the dom0 that what is tried is well; said again with each inventory until it answers."""
+    try:
+        note(domu.dom0_id, NoteKind.HEALTHY, {"domu": str(domu.pk), "operation": str(operation)})
+    except redis.RedisError as error:
+        log.warning("%s could not be said to be well, Redis is away: %s", domu, error)

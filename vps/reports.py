@@ -16,15 +16,17 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from vps import dispatch
 from vps.models.boot_record import BootRecord
+from vps.models.boot_try import BootTry
 from vps.models.dom0 import Dom0
 from vps.models.domu import Domu
 from vps.models.event import Event
 from vps.models.holding import settle
-from vps.models.operation import Operation, State
+from vps.models.operation import ENDED, Operation, State
 from vps.models.sample import Sample
 from vps.xen.messages import Generation, MessageRefused, Outcome, Report, ReportKind, Verb
-from vps.xen.reconcile import Look, Observed, Seen, Wanted, observe, observe_end
+from vps.xen.reconcile import Look, Observed, Phase, Seen, Wanted, observe, observe_end
 
 log = logging.getLogger(__name__)
 
@@ -105,15 +107,26 @@ def _operation(dom0: Dom0, report: Report) -> None:
         fields["error"] = {name: str(error.get(name) or "")[:MAX_TEXT] for name in ("code", "text", "output")}
     if result := body.get("result"):
         fields["result"] = _of_bounded_size(result)
-    if row.state == state:
+    moved = row.state != state and row.move(state, **fields)
+    if not moved:
         Operation.objects.filter(pk=row.pk, state=state).update(**fields)
-        return
-    if not row.move(state, **fields):
-        return
-    if state in _UNSUCCESSFUL:
+    elif state in _UNSUCCESSFUL:
         _came_to_nothing(dom0, row)
     elif state == State.DONE:
         _came_about(row, report.at)
+    if row.verb == Verb.TRY and state in ENDED:
+        _tried(row, dict(body.get("result") or {}).get("tried") or {}, report.at)
+
+
+def _tried(row: Operation, told: dict[str, Any], at: int) -> None:
+    """How far a try is; its end comes as part of its operation's result, after the operation is done."""
+    tried = BootTry.objects.select_for_update().filter(operation=row).first()
+    if tried is None:
+        return
+    if told or row.state == State.DONE:
+        tried.heard(told, _time(int(told.get("at") or at)))
+    else:
+        tried.failed(row.error_text or row.get_state_display(), _time(at))
 
 
 def _of_bounded_size(result: dict[str, Any]) -> dict[str, Any]:
@@ -152,6 +165,8 @@ def _came_about(row: Operation, at: int) -> None:
         domu.prepared_serial = max(domu.prepared_serial, int(serial))
     if row.verb in (Verb.PREPARE, Verb.START):
         domu.made = True
+    if row.verb == Verb.TRY and domu.observed_ms <= at:
+        domu.phase = Phase.TRYING.value
     if row.verb in _SEEN_AFTER and at >= domu.observed_ms:
         domu.seen = Seen(_SEEN_AFTER[row.verb], at)
     _saved(domu)
@@ -169,6 +184,7 @@ def _came_about(row: Operation, at: int) -> None:
 _SEEN_AFTER = {
     Verb.START.value: Observed.RUNNING,
     Verb.REBOOT.value: Observed.RUNNING,
+    Verb.TRY.value: Observed.RUNNING,
     Verb.UNPAUSE.value: Observed.RUNNING,
     Verb.PAUSE.value: Observed.PAUSED,
     Verb.SHUTDOWN.value: Observed.GONE,
@@ -309,6 +325,7 @@ def _observe(dom0: Dom0, body: dict[str, Any], at: int) -> set[str]:
         elif domu.observed == Observed.GONE:
             domu.domid = domu.running_memory_mib = domu.running_vcpus = None
         _take_agents_word(domu, agents.get(str(domu.pk)))
+        _say_again(domu)
         after = [getattr(domu, name) for name in _OBSERVED]
         # The reports of a dom0 are applied one by one; only a click can come between, and it raises n.
         if after == before:
@@ -341,6 +358,15 @@ def _take_agents_word(domu: Domu, agent: dict[str, Any] | None) -> None:
     # Between orders the agent decides: a guest that powered itself off is to stay off.
     if current and not domu.open_operation and agent.get("wanted") in set(Wanted):
         domu.wanted = str(agent["wanted"])
+
+
+def _say_again(domu: Domu) -> None:
+    """A note may be lost: what was said to be well is said again while it is being tried."""
+    if domu.phase != Phase.TRYING:
+        return
+    tried = domu.tries.filter(state=BootTry.State.TRYING).exclude(said_well_at=None).first()
+    if tried is not None:
+        transaction.on_commit(lambda: dispatch.say_well(domu, tried.operation_id))
 
 
 def _time(milliseconds: int) -> datetime:

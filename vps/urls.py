@@ -8,6 +8,7 @@ from django.urls import include, path
 from vps.views import (
     agent,
     boot,
+    boot_try,
     console,
     direct_approval,
     dom0,
@@ -51,6 +52,9 @@ urlpatterns = [
     path("servers/", domu.servers, name="servers"),
     path("servers/<uuid:pk>/", domu.server, name="server"),
     path("servers/<uuid:pk>/boot/", boot.boot, name="boot"),
+    path("servers/<uuid:pk>/try/<int:serial>/", boot_try.try_menu, name="boot_try"),
+    path("servers/<uuid:pk>/well/", boot_try.say_well, name="boot_well"),
+    path("servers/<uuid:pk>/menus/<int:serial>/use/", boot_try.make_default, name="boot_use"),
     path("servers/<uuid:pk>/configuration/", domu.configuration, name="server_configuration"),
     path("servers/<uuid:pk>/samples/", sample.server_samples, name="server_samples"),
     path("servers/<uuid:pk>/destroy/", domu.destroy, name="server_destroy"),
@@ -90,6 +94,7 @@ urlpatterns = [
     path("dom0s/<uuid:pk>/credential/", dom0.credential, name="dom0_credential"),
     # For machines
     path("agent/blobs/<slug:sha256>", agent.blob, name="agent_blob"),
+    path("well/<str:key>/", boot_try.well, name="well"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
 ]

@@ -130,6 +130,10 @@ TABLE = [
         {"do": "save", "method": "pvgrub", "timeout": "5", "key": "a", "title": "", "arguments": ""},
         lambda world: {"version": str(world.version.pk), "seen_serial": str(world.domu.menu_serial)},
     ),
+    Address("boot_try", (LOGIN, 404, 403, 200, 200, 200, 200), lambda w: [w.domu.pk, 1]),
+    Address("boot_try", (LOGIN, 404, 403, 302, 302, 302, 302), lambda w: [w.domu.pk, 1], {"seconds": "60"}),
+    Address("boot_well", (LOGIN, 404, 403, 409, 409, 409, 409), the_domu, {}),
+    Address("boot_use", (LOGIN, 404, 403, 409, 409, 409, 409), lambda w: [w.domu.pk, 1], {}),
     Address("server_configuration", (LOGIN, 404, 200, 200, 200, 200, 200), the_domu),
     Address("server_samples", (LOGIN, 404, 200, 200, 200, 200, 200), the_domu),
     Address("server_do", (LOGIN, 404, 403, 302, 302, 302, 302), lambda w: [w.domu.pk, "start"], {}),
@@ -223,6 +227,8 @@ TABLE = [
     Address("outbox", (LOGIN, 404, 404, 404, 404, 404, 200)),
     # For machines
     Address("agent_blob", (401,) * 7, lambda world: [world.version.original_id]),
+    Address("well", (404,) * 7, lambda world: ["a-word-of-no-try"]),
+    Address("well", (404,) * 7, lambda world: ["a-word-of-no-try"], {}),
     Address("healthz", (200,) * 7),
     Address("readyz", (200,) * 7),
 ]
@@ -319,6 +325,8 @@ def test_every_address_is_in_the_table() -> None:
 POST_ONLY = {address.name for address in TABLE if address.data is not None} - {
     "ask",
     "boot",
+    "boot_try",
+    "well",
     "server_destroy",
     "server_delete",
     "server_purge",
@@ -353,7 +361,7 @@ def test_ids_of_nothing_are_404(person: str, cast: Cast, world: World, browser: 
     got = {}
     for address in TABLE:
         args = address.args(world)
-        if not args or address.name == "agent_blob" or address.put:
+        if not args or address.name in ("agent_blob", "well") or address.put:
             continue
         url = reverse(address.name, args=[uuid.uuid4(), *args[1:]])
         answer = browser(getattr(cast, person))

@@ -3,6 +3,7 @@
 from vps.models.alarm import Alarm
 from vps.models.boot import BootEntryRow, BootMenu
 from vps.models.boot_record import BootRecord
+from vps.models.boot_try import BootTry
 from vps.models.conflict import Conflict
 from vps.models.direct_approval import DirectApproval
 from vps.models.disk import Disk
@@ -23,6 +24,7 @@ __all__ = [
     "BootEntryRow",
     "BootMenu",
     "BootRecord",
+    "BootTry",
     "CapacityEntry",
     "Chain",
     "Conflict",

@@ -51,6 +51,21 @@ class BootMenu(models.Model):
         return f"{self.domu} menu {self.serial}"
 
 
+def next_serial(domu: Domu) -> int:
+    """The number of the next menu: menus that were tried only have numbers too."""
+    last = domu.menus.aggregate(last=models.Max("serial"))["last"] or 0
+    return max(last, domu.menu_serial) + 1
+
+
+def menu_type(domu: Domu, menu: BootMenu) -> DomainType:
+    """What type of domain a saved menu needs. Raises Conflict when it cannot be booted any more."""
+    method = BootMethod(menu.boot["method"])
+    if method is BootMethod.OWN_DISK:
+        return DomainType(domu.type)
+    rows = menu.entries.select_related("version__kernel", "version__original", "version__plain")
+    return _domain_type(domu, [row.version for row in rows], method)
+
+
 class BootEntryRow(models.Model):
     """A line of a saved menu, so that one can ask where a kernel version is used."""
 
@@ -85,7 +100,7 @@ def draft_boot(
         loader = _loader(domu, versions, kind)
     boot = Boot(
         method=method,
-        serial=domu.menu_serial + 1,
+        serial=next_serial(domu),
         entries=entries,
         default=default,
         timeout=timeout,
@@ -113,20 +128,7 @@ def save_menu(
         if seen_serial is not None and seen_serial != fresh.menu_serial:
             raise Conflict(_("Somebody else saved the menu meanwhile; look at it and save again."))
         kind, boot = draft_boot(fresh, drafts, method, default, timeout)
-        menu = BootMenu.objects.create(
-            domu=fresh,
-            serial=boot.serial,
-            boot=boot.as_dict(),
-            menu_lst=menu_lst(boot) if method is not BootMethod.DIRECT else "",
-            grub_cfg=grub_cfg(boot) if method is not BootMethod.DIRECT else "",
-            by=by,
-        )
-        BootEntryRow.objects.bulk_create(
-            BootEntryRow(
-                menu=menu, position=i, version=draft.version, title=entry.title, arguments=entry.arguments
-            )
-            for i, (draft, entry) in enumerate(zip(drafts, boot.entries, strict=False))
-        )
+        _write(fresh, drafts, boot, by)
         before = {"menu_serial": fresh.menu_serial, "type": fresh.type, "boot_method": fresh.boot_method}
         fresh.menu_serial, fresh.type, fresh.boot_method = boot.serial, kind.value, method.value
         fresh.save(update_fields=["menu_serial", "type", "boot_method"])
@@ -143,6 +145,49 @@ def save_menu(
         operation = fresh.order(Verb.PREPARE, by)
     domu.refresh_from_db()
     return operation
+
+
+def keep_menu(
+    domu: Domu,
+    drafts: Sequence[EntryDraft],
+    by: User | None,
+    *,
+    method: BootMethod = BootMethod.PVGRUB,
+    default: int = 0,
+    timeout: int = 5,
+) -> BootMenu:
+    """Keep a menu that is not in use, to be tried. Raises Conflict; nothing is saved then."""
+    with transaction.atomic():
+        fresh = Domu.objects.select_for_update().get(pk=domu.pk)
+        _kind, boot = draft_boot(fresh, drafts, method, default, timeout)
+        return _write(fresh, drafts, boot, by)
+
+
+def _write(domu: Domu, drafts: Sequence[EntryDraft], boot: Boot, by: User | None) -> BootMenu:
+    direct = boot.method is BootMethod.DIRECT
+    menu = BootMenu.objects.create(
+        domu=domu,
+        serial=boot.serial,
+        boot=boot.as_dict(),
+        menu_lst="" if direct else menu_lst(boot),
+        grub_cfg="" if direct else grub_cfg(boot),
+        by=by,
+    )
+    BootEntryRow.objects.bulk_create(
+        BootEntryRow(
+            menu=menu, position=i, version=draft.version, title=entry.title, arguments=entry.arguments
+        )
+        for i, (draft, entry) in enumerate(zip(drafts, boot.entries, strict=False))
+    )
+    return menu
+
+
+def drafts_of(menu: BootMenu) -> list[EntryDraft]:
+    """The lines of a saved menu, to be drafted again."""
+    rows = menu.entries.select_related(
+        "version__kernel", "version__original", "version__plain", "version__ramdisk"
+    )
+    return [EntryDraft(row.version, row.title, row.arguments) for row in rows]
 
 
 def _domain_type(domu: Domu, versions: Sequence[KernelVersion], method: BootMethod) -> DomainType:
@@ -221,5 +266,5 @@ def _own_disk(domu: Domu, timeout: int) -> tuple[DomainType, Boot]:
     if loader is None:
         raise Conflict(_("There is no loader on this installation yet; an operator can add one."))
     return DomainType(domu.type), Boot(
-        method=BootMethod.OWN_DISK, serial=domu.menu_serial + 1, timeout=timeout, loader=loader.blob.ref()
+        method=BootMethod.OWN_DISK, serial=next_serial(domu), timeout=timeout, loader=loader.blob.ref()
     )

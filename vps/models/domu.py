@@ -35,17 +35,21 @@ ALLOWED: dict[Verb, frozenset[Status]] = {
             Status.NOT_HEARD,
         }
     ),
-    Verb.SHUTDOWN: frozenset({Status.RUNNING, Status.REBOOTING, Status.UNKNOWN, Status.NOT_HEARD}),
-    Verb.REBOOT: frozenset({Status.RUNNING, Status.UNKNOWN, Status.NOT_HEARD}),
+    Verb.SHUTDOWN: frozenset(
+        {Status.RUNNING, Status.TRYING, Status.REBOOTING, Status.UNKNOWN, Status.NOT_HEARD}
+    ),
+    Verb.REBOOT: frozenset({Status.RUNNING, Status.TRYING, Status.UNKNOWN, Status.NOT_HEARD}),
     Verb.DESTROY: frozenset(set(Status) - {Status.DELETING}),
     Verb.PAUSE: frozenset({Status.RUNNING}),
     Verb.UNPAUSE: frozenset({Status.PAUSED}),
     Verb.DELETE: frozenset(set(Status) - {Status.DELETING}),
+    Verb.TRY: frozenset({Status.RUNNING, Status.STOPPED, Status.CRASHED, Status.GONE_WRONG}),
 }
 # What each verb makes of `wanted`.
 WANTS: dict[Verb, Wanted] = {
     Verb.START: Wanted.RUNNING,
     Verb.REBOOT: Wanted.RUNNING,
+    Verb.TRY: Wanted.RUNNING,
     Verb.SHUTDOWN: Wanted.STOPPED,
     Verb.DESTROY: Wanted.STOPPED,
     Verb.DELETE: Wanted.STOPPED,
@@ -203,6 +207,8 @@ class Domu(models.Model):
         """Whether the page offers the verb now."""
         if self.deleted_at or (verb not in SUPERSEDES and self.open_operation):
             return False
+        if verb is Verb.TRY and verb.value not in self.dom0.verbs:
+            return False  # an agent that does not know it yet
         return self.status in ALLOWED[verb]
 
     def allows(self, user: User, right: Right) -> bool:
@@ -330,7 +336,7 @@ class Domu(models.Model):
             raise Conflict(
                 _("%(name)s was locked by an operator: %(why)s") % {"name": self.name, "why": self.locked}
             )
-        if self.tenant.suspended and verb in (Verb.START, Verb.REBOOT):
+        if self.tenant.suspended and verb in (Verb.START, Verb.REBOOT, Verb.TRY):
             raise Conflict(
                 _("%(tenant)s is suspended: %(why)s") % {"tenant": self.tenant, "why": self.tenant.suspended}
             )

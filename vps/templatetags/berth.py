@@ -51,6 +51,7 @@ DOMU: dict[str, Look] = {
     Status.STARTING: Look("half", "busy", gettext_lazy("starting"), True),
     Status.STOPPING: Look("half", "busy", gettext_lazy("stopping"), True),
     Status.REBOOTING: Look("half", "busy", gettext_lazy("rebooting"), True),
+    Status.TRYING: Look("half", "wait", gettext_lazy("being tried"), True),
     Status.DELETING: Look("half", "busy", gettext_lazy("being deleted"), True),
     Status.PROVISIONING: Look("half", "busy", gettext_lazy("being made"), True),
     Status.UNFINISHED: Look("triangle", "bad", gettext_lazy("could not be made")),
@@ -339,6 +340,7 @@ _VERBS: dict[str, tuple[Any, Any]] = {
     Verb.PAUSE: (gettext_lazy("Pause"), gettext_lazy("Pause")),
     Verb.UNPAUSE: (gettext_lazy("Go on"), gettext_lazy("Go on")),
     Verb.DELETE: (gettext_lazy("Delete"), gettext_lazy("Delete")),
+    Verb.TRY: (gettext_lazy("Try once"), gettext_lazy("Try once")),
     Verb.CANCEL: (gettext_lazy("Cancel"), gettext_lazy("Cancel")),
     Verb.LOOK: (gettext_lazy("Read logs"), gettext_lazy("Read logs")),
 }

@@ -17,11 +17,12 @@ from django.views.decorators.http import require_http_methods
 from accounts.models import Right
 from vps.forms.boot import MenuForm
 from vps.models import BootMenu, Conflict, Domu
-from vps.models.boot import draft_boot, save_menu
+from vps.models.boot import draft_boot, keep_menu, save_menu
 from vps.rendering import Text, render_texts
 from vps.views.page import show
 from vps.views.scope import get_domu_or_404
 from vps.xen.description import BootMethod
+from vps.xen.messages import Verb
 from vps.xen.refused import RenderRefused
 
 HISTORY = 20
@@ -39,11 +40,13 @@ def boot(request: HttpRequest, pk: UUID) -> HttpResponse:
         raise PermissionDenied(_("Your role may look at the boot menu but not change it."))
     form = MenuForm.of_post(domu, request.POST)
     command = request.POST.get("do", "preview")
-    if command != "save":
+    if command not in ("save", "try"):
         form.change(command)
         return _page(request, domu, form, may)
     if not form.is_valid():
         return _page(request, domu, form, may, status=422)
+    if command == "try":
+        return _to_try(request, domu, form, may)
     try:
         save_menu(domu, form.drafts(), request.user, seen_serial=form.seen_serial, **form.options())
     except Conflict as conflict:
@@ -53,6 +56,15 @@ def boot(request: HttpRequest, pk: UUID) -> HttpResponse:
         request, _("Menu %(n)d was saved and is being put on the dom0.") % {"n": domu.menu_serial}
     )
     return redirect("server", domu.pk)
+
+
+def _to_try(request: HttpRequest, domu: Domu, form: MenuForm, may: bool) -> HttpResponse:
+    """Keep the menu without putting it in use, and go to the page of trying it."""
+    try:
+        menu = keep_menu(domu, form.drafts(), request.user, **form.options())
+    except Conflict as conflict:
+        return _page(request, domu, form, may, problem=str(conflict), status=409)
+    return redirect("boot_try", domu.pk, menu.serial)
 
 
 def _asked_for(request: HttpRequest, domu: Domu) -> MenuForm:
@@ -79,6 +91,7 @@ def _page(
         "refused": refused,
         "same": same,
         "restored": restored if restored != str(domu.menu_serial) else "",
+        "may_try": may and Verb.TRY.value in domu.dom0.verbs and domu.menu_serial > 0,
         "methods": [method.value for method in BootMethod],
         "menus": domu.menus.select_related("by").prefetch_related("entries")[:HISTORY],
     }

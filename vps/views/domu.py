@@ -161,6 +161,8 @@ def _of(domu: Domu, user: User) -> dict[str, Any]:
         "may_boot": not domu.deleted_at and domu.tenant.allows(user, Right.OPERATE),
         "boot": boot,
         "next": next_boot(domu, boot),
+        "tried": domu.tries.select_related("menu", "by").first(),
+        "may_try": operate and boot.bootable and domu.may(Verb.TRY),
         "verdict": _verdict(domu, boot),
         "disks": [_named(disk) for disk in domu.disks.filter(purged_at=None)],
         "domain": _domain(domu),

@@ -1,0 +1,313 @@
+"""Trying once: asked for, heard of, said to be well by click and by call, made the default or taken back."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.messages import get_messages
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import Mail
+from tests.web.conftest import Browser, Cast, finish, make_version
+from tests.web.test_boot import post, rows
+from tests.web.test_request import text
+from tests.web.world import Mouth
+from vps import dispatch
+from vps.models import BootTry, Conflict, Domu, Event, KernelVersion, Operation
+from vps.xen.description import Boot
+from vps.xen.messages import Verb
+from vps.xen.trying import Try
+
+PAGE = {"seconds": "120", "usual": ["login:"]}
+
+
+@pytest.fixture(autouse=True)
+def notes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was said to dom0s: (server, operation of the try)."""
+    said: list[Any] = []
+    monkeypatch.setattr(dispatch, "say_well", lambda domu, operation: said.append((domu.pk, operation)))
+    return said
+
+
+@pytest.fixture
+def two(browser: Browser, cast: Cast, mouth: Mouth, bootable: Domu, rung: list[Operation]) -> Domu:
+    """A server with two entries on its dom0, that runs the first."""
+    second = make_version(cast.tenant, "newer")
+    version = bootable.menus.get().entries.get().version
+    post(browser, cast.owner, bootable, rows((version.pk, "Good", "root=xbd0a"), (second.pk, "New", "")))
+    finish(mouth, bootable)
+    bootable.start(None)
+    finish(mouth, bootable)
+    mouth.inventory({bootable: "running"})
+    rung.clear()
+    bootable.refresh_from_db()
+    return bootable
+
+
+def ask(browser: Browser, person: Any, domu: Domu, **more: Any) -> Any:
+    address = reverse("boot_try", args=[domu.pk, more.pop("serial", domu.menu_serial)])
+    return browser(person).post(address, {**PAGE, "entry": "1", **more})
+
+
+@pytest.fixture
+def trying(browser: Browser, cast: Cast, mouth: Mouth, two: Domu) -> BootTry:
+    """The second entry is being tried, as the dom0 says."""
+    assert ask(browser, cast.developer, two).status_code == 302
+    finish(mouth, two)
+    mouth.inventory({two: "running"}, domus=[of(two, phase="trying")])
+    two.refresh_from_db()
+    return two.tries.get()
+
+
+def of(domu: Domu, **more: Any) -> dict[str, Any]:
+    return {
+        "id": str(domu.pk),
+        "generation": [domu.epoch, domu.n],
+        "wanted": "running",
+        "phase": "idle",
+        "menu_serial": domu.menu_serial,
+        "boots": 2,
+        **more,
+    }
+
+
+def ends(mouth: Mouth, tried: BootTry, outcome: str, why: str, words: str, **more: Any) -> None:
+    told = {
+        "outcome": outcome,
+        "why": why,
+        "text": words,
+        "seconds": 9.5,
+        "tail": "",
+        "at": mouth.clock,
+        **more,
+    }
+    mouth.outcome(tried.operation, "done", result={"domid": 2, "tried": told})
+    tried.refresh_from_db()
+
+
+def server(browser: Browser, person: Any, domu: Domu) -> str:
+    return text(browser(person).get(reverse("server", args=[domu.pk])))
+
+
+def test_the_page_says_what_happens_if_it_fails(browser: Browser, cast: Cast, two: Domu) -> None:
+    page = text(browser(cast.owner).get(reverse("boot_try", args=[two.pk, two.menu_serial]) + "?entry=1"))
+    assert "goes back to Good by itself, also when this site cannot be reached" in page
+    assert re.search(r'value="1"[^>]* checked', page)
+    assert "login:" in page and "The server is shut down for it first." in page
+    address = reverse("boot_try", args=[two.pk, two.menu_serial])
+    assert f'href="{address}"' in server(browser, cast.owner, two)
+
+
+def test_trying_orders_the_boot_and_leaves_the_menu_in_use(
+    browser: Browser, cast: Cast, two: Domu, rung: list[Operation], django_capture_on_commit_callbacks: Any
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        answer = ask(browser, cast.developer, two, key="berth/up=1", keep="on")
+    assert answer.status_code == 302
+    (operation,) = rung
+    what = Try.of(operation.body["try"])
+    assert (operation.verb, what.boot.default, what.seconds, what.keep) == ("try", 1, 120, True)
+    assert [sign.text for sign in what.signs] == ["login:", "berth/up=1"]
+    assert Boot.of(operation.body["domu"]["boot"]).default == 0, "what one goes back to"
+    tried = two.tries.get()
+    assert (tried.state, tried.title, tried.back, tried.by) == ("asked", "New", "Good", cast.developer)
+    before = two.menu_serial
+    two.refresh_from_db()
+    assert (two.menu_serial, tried.menu.serial, two.wanted) == (before, before + 1, "running")
+
+
+def test_an_edited_menu_is_tried_without_being_saved(browser: Browser, cast: Cast, two: Domu) -> None:
+    version = make_version(cast.tenant, "third")
+    answer = post(browser, cast.owner, two, rows((version.pk, "Third", "-v"), do="try"))
+    serial = two.menu_serial + 1
+    assert answer["Location"] == reverse("boot_try", args=[two.pk, serial])
+    two.refresh_from_db()
+    assert two.menu_serial == serial - 1
+    assert ask(browser, cast.owner, two, serial=serial, entry="0").status_code == 302
+    assert two.tries.get().menu.serial == serial, "the menu that was kept, not a copy"
+    # The next menu that is saved gets a number of its own.
+    finish_and_save = rows((version.pk, "Third", ""))
+    two.operations.open().update(state="failed")
+    assert post(browser, cast.owner, two, finish_and_save).status_code == 302
+    two.refresh_from_db()
+    assert two.menu_serial == serial + 1
+
+
+def test_it_is_shown_while_it_is_tried(browser: Browser, cast: Cast, two: Domu, trying: BootTry) -> None:
+    BootTry.objects.update(until=timezone.now() + timedelta(seconds=75.5))
+    page = server(browser, cast.owner, two)
+    assert "being tried" in page and re.search(r"1 min 1\d s left", page)
+    assert "its dom0 goes back to Good by itself" in page
+    assert 'id="well"' in page and 'id="well"' not in server(browser, cast.viewer, two)
+    assert "being tried" in text(browser(cast.owner).get(reverse("servers")))
+
+
+def test_well_and_made_the_default_by_a_click(
+    browser: Browser, cast: Cast, mouth: Mouth, two: Domu, trying: BootTry, rung: list[Operation]
+) -> None:
+    ends(mouth, trying, "healthy", "console", "login:")
+    assert (trying.state, trying.default) == ("healthy", False)
+    assert Event.objects.filter(kind="try.healthy", domu=two).count() == 1
+    mail = Mail.objects.get()
+    assert mail.to == cast.developer.email and "is well with New" in mail.subject
+    mouth.inventory({two: "running"}, domus=[of(two)])
+    page = server(browser, cast.owner, two)
+    assert "It was well by: login:" in page and 'id="make-default"' in page
+    address = reverse("boot_use", args=[two.pk, trying.menu.serial])
+    assert browser(cast.owner).post(address).status_code == 302
+    two.refresh_from_db()
+    assert two.menu_serial == trying.menu.serial and two.boot().default == 1
+    assert two.operations.open().get().verb == "prepare"
+    again = browser(cast.owner).post(address)
+    assert again.status_code == 409 and "in use already" in text(again)
+
+
+def test_well_and_kept_puts_its_menu_in_use(mouth: Mouth, two: Domu, trying: BootTry) -> None:
+    ends(mouth, trying, "healthy", "console", "login:", default=True)
+    two.refresh_from_db()
+    assert (two.menu_serial, trying.default) == (trying.menu.serial, True)
+    assert Event.objects.get(kind="boot.in_use").after["menu_serial"] == trying.menu.serial
+    # The report comes again: nothing more happens.
+    ends(mouth, trying, "back", "crash", "It crashed.", default=True)
+    assert trying.state == "healthy" and Event.objects.filter(kind="boot.in_use").count() == 1
+
+
+def test_taken_back_is_told_with_the_end_of_the_console(
+    browser: Browser, cast: Cast, mouth: Mouth, two: Domu, trying: BootTry
+) -> None:
+    ends(mouth, trying, "back", "panic", "The kernel panicked: panic: no root", tail="<last> words\n")
+    mouth.inventory({two: "running"}, domus=[of(two)])
+    page = server(browser, cast.owner, two)
+    assert "The kernel panicked: panic: no root" in page and "The server went back to Good." in page
+    assert "&lt;last&gt; words" in page and 'id="make-default"' not in page
+    mail = Mail.objects.get()
+    assert "was taken back from New" in mail.subject and "<last> words" in mail.text
+    two.refresh_from_db()
+    assert two.boot().default == 0
+
+
+def test_an_order_that_failed_is_no_try(mouth: Mouth, browser: Browser, cast: Cast, two: Domu) -> None:
+    ask(browser, cast.owner, two)
+    finish(mouth, two, "failed", error={"code": "deaf", "text": "The guest did not shut down.", "output": ""})
+    tried = two.tries.get()
+    assert (tried.state, tried.text) == ("failed", "The guest did not shut down.")
+    assert "The guest did not shut down." in server(browser, cast.owner, two)
+
+
+def test_a_click_says_that_it_is_well(
+    browser: Browser,
+    cast: Cast,
+    mouth: Mouth,
+    two: Domu,
+    trying: BootTry,
+    notes: list[Any],
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    address = reverse("boot_well", args=[two.pk])
+    assert browser(cast.owner).get(address).status_code == 405
+    assert browser(cast.viewer).post(address).status_code == 403
+    assert browser(cast.stranger).post(address).status_code == 404
+    assert notes == []
+    with django_capture_on_commit_callbacks(execute=True):
+        assert browser(cast.owner).post(address).status_code == 302
+    assert notes == [(two.pk, trying.operation_id)]
+    # The note may be lost: it is said again with the next inventory, until the dom0 answers.
+    with django_capture_on_commit_callbacks(execute=True):
+        mouth.inventory({two: "running"}, domus=[of(two, phase="trying")])
+    assert len(notes) == 2
+    ends(mouth, trying, "healthy", "word", "the owner")
+    with django_capture_on_commit_callbacks(execute=True):
+        mouth.inventory({two: "running"}, domus=[of(two)])
+    assert len(notes) == 2
+    late = browser(cast.owner).post(address)
+    assert late.status_code == 409 and "not being tried any more" in text(late)
+
+
+def test_a_call_counts_once(
+    browser: Browser,
+    cast: Cast,
+    mouth: Mouth,
+    two: Domu,
+    notes: list[Any],
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    answer = ask(browser, cast.owner, two, call="on")
+    (told,) = [str(message) for message in get_messages(answer.wsgi_request)]
+    found = re.search(r"/well/([^/ ]+)/", told)
+    assert found
+    finish(mouth, two)
+    anybody = Client()
+    address = reverse("well", args=[found[1]])
+    assert anybody.head(address).status_code == 200
+    assert anybody.get(reverse("well", args=["another"])).status_code == 404
+    assert notes == []
+    with django_capture_on_commit_callbacks(execute=True):
+        assert anybody.post(address).status_code == 200
+    assert len(notes) == 1
+    assert anybody.get(address).status_code == 404
+    assert BootTry.objects.get().call_sha256 == ""
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        pytest.param({"seconds": "5"}, "greater than or equal to 10", id="too short"),
+        pytest.param({"pattern": "a*"}, "would be found in any boot", id="a pattern of nothing"),
+        pytest.param({"key": "../x"}, "cannot be a key of the xenstore", id="a key that leads away"),
+        pytest.param({"usual": ["something else"]}, "Select a valid choice", id="not offered"),
+    ],
+)
+def test_what_cannot_be_is_said_and_nothing_is_lost(
+    browser: Browser, cast: Cast, two: Domu, more: dict[str, Any], sentence: str
+) -> None:
+    answer = ask(browser, cast.owner, two, **more)
+    assert answer.status_code == 422 and sentence in text(answer).replace("&#x27;", "'")
+    for value in more.values():
+        assert isinstance(value, list) or f'value="{value}"' in text(answer)
+    assert not two.tries.exists() and not two.operations.open().exists()
+
+
+def test_who_may_not(browser: Browser, cast: Cast, two: Domu) -> None:
+    assert ask(browser, cast.viewer, two).status_code == 403
+    assert ask(browser, cast.stranger, two).status_code == 404
+    assert ask(browser, cast.owner, two, entry="7").status_code == 404
+    assert ask(browser, cast.owner, two, serial=99).status_code == 404
+    assert not two.tries.exists()
+
+
+def test_an_agent_that_does_not_know_it_is_not_asked(browser: Browser, cast: Cast, two: Domu) -> None:
+    inventory = dict(two.dom0.inventory)
+    inventory["agent"]["verbs"] = [verb.value for verb in Verb if verb is not Verb.TRY]
+    two.dom0.inventory = inventory
+    two.dom0.save()
+    assert "does not know how to try; update it" in text(
+        browser(cast.owner).get(reverse("boot_try", args=[two.pk, two.menu_serial]))
+    )
+    assert ask(browser, cast.owner, two).status_code == 409
+    assert 'id="try"' not in text(browser(cast.owner).get(reverse("boot", args=[two.pk])))
+    assert "Try an entry once" not in server(browser, cast.owner, two)
+
+
+def test_the_first_menu_has_nothing_to_go_back_to(
+    browser: Browser, cast: Cast, domu: Domu, version: KernelVersion, mouth: Mouth
+) -> None:
+    from tests.web.conftest import make_loaders
+    from vps.models.boot import EntryDraft, keep_menu
+    from vps.models.boot_try import try_once
+
+    make_loaders()
+    menu = keep_menu(domu, [EntryDraft(version, "NetBSD")], cast.owner)
+    with pytest.raises(Conflict, match="nothing to go back to"):
+        try_once(domu, menu, cast.owner, seconds=60, signs=[])
+
+
+def test_somebody_else_acts_at_the_same_time(browser: Browser, cast: Cast, two: Domu) -> None:
+    two.order(Verb.REBOOT, cast.owner)
+    answer = ask(browser, cast.developer, two)
+    assert answer.status_code == 409 and "still under way" in text(answer)
+    assert two.menus.count() == 2, "and no menu is kept for nothing"
