@@ -153,7 +153,7 @@ def test_well_and_made_the_default_by_a_click(
     ends(mouth, trying, "healthy", "console", "login:")
     assert (trying.state, trying.default) == ("healthy", False)
     assert Event.objects.filter(kind="try.healthy", domu=two).count() == 1
-    mail = Mail.objects.get()
+    mail = Mail.objects.get(template="boot_try")
     assert mail.to == cast.developer.email and "is well with New" in mail.subject
     mouth.inventory({two: "running"}, domus=[of(two)])
     page = server(browser, cast.owner, two)
@@ -185,7 +185,7 @@ def test_taken_back_is_told_with_the_end_of_the_console(
     page = server(browser, cast.owner, two)
     assert "The kernel panicked: panic: no root" in page and "The server went back to Good." in page
     assert "&lt;last&gt; words" in page and 'id="make-default"' not in page
-    mail = Mail.objects.get()
+    mail = Mail.objects.get(template="boot_try")
     assert "was taken back from New" in mail.subject and "<last> words" in mail.text
     two.refresh_from_db()
     assert two.boot().default == 0
