@@ -236,6 +236,7 @@ def _refusals(recorder: Recorder) -> None:
     refused("kernel-is-ramdisk", kernel=f'"{IMAGES}/rd.gz"', ramdisk="")
     refused("kernel-truncated", kernel=f'"{PLACE}/truncated.gz"', ramdisk="")
     refused("kernel-wrong-bitness", kernel=f'"{IMAGES}/berth-pv32.bin"', ramdisk="", disk="", vif="")
+    refused("kernel-larger-than-memory", memory="32", disk="", vif="")
     refused("no-kernel-setting", kernel="", ramdisk="")
     refused("missing-disk", disk=f"[ 'format=raw,vdev=xvda,access=rw,target={PLACE}/nothing.img' ]")
     refused("missing-phy-disk", disk="[ 'format=raw,vdev=xvda,access=rw,target=/dev/nothing' ]")

@@ -17,7 +17,7 @@ def _note(owner: bytes, kind: int, content: bytes) -> bytes:
     )
 
 
-def _elf(notes: bytes, text: bytes, wide: bool, place: tuple[int, int]) -> bytes:
+def _elf(notes: bytes, text: bytes, wide: bool, place: tuple[int, int], memory: int = 0x10000) -> bytes:
     """One segment to load, with the notes in it; `place` is its virtual and its physical address."""
     virtual, physical = place
     at = 64 + 2 * 56 if wide else 52 + 2 * 32
@@ -25,11 +25,11 @@ def _elf(notes: bytes, text: bytes, wide: bool, place: tuple[int, int]) -> bytes
     ident = b"\x7fELF" + bytes([2 if wide else 1, 1, 1]) + bytes(9)
     if wide:
         header = ident + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, virtual, 64, 0, 0, 64, 56, 2, 64, 0, 0)
-        segments = struct.pack("<IIQQQQQQ", 1, 7, at, virtual, physical, size, 0x10000, 0x1000)
+        segments = struct.pack("<IIQQQQQQ", 1, 7, at, virtual, physical, size, memory, 0x1000)
         segments += struct.pack("<IIQQQQQQ", 4, 4, at, virtual, physical, len(notes), len(notes), 4)
     else:
         header = ident + struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, virtual, 52, 0, 0, 52, 32, 2, 40, 0, 0)
-        segments = struct.pack("<IIIIIIII", 1, at, virtual, physical, size, 0x10000, 7, 0x1000)
+        segments = struct.pack("<IIIIIIII", 1, at, virtual, physical, size, memory, 7, 0x1000)
         segments += struct.pack("<IIIIIIII", 4, at, virtual, physical, len(notes), len(notes), 4, 4)
     return header + segments + notes + text
 
@@ -52,11 +52,19 @@ def _xen_notes(system: bytes, wide: bool, base: int, pv: bool, pvh: bool) -> byt
     return notes
 
 
-def linux(release: str = "6.1.0-test", *, wide: bool = True, pv: bool = True, pvh: bool = False) -> bytes:
+def linux(
+    release: str = "6.1.0-test",
+    *,
+    wide: bool = True,
+    pv: bool = True,
+    pvh: bool = False,
+    memory: int = 0x10000,
+) -> bytes:
+    """`memory` is what it takes when it is loaded, in bytes."""
     base = 0xFFFFFFFF80000000 if wide else 0xC0000000
     notes = _xen_notes(b"linux", wide, base, pv, pvh)
     text = f"Linux version {release} (test@berth) #1 SMP\n\0".encode()
-    return _elf(notes, text, wide, (base + LOW, LOW))
+    return _elf(notes, text, wide, (base + LOW, LOW), memory)
 
 
 def netbsd(release: str = "10.1", configuration: str = "XEN3_DOMU", *, wide: bool = True) -> bytes:

@@ -18,8 +18,8 @@ from typing import Protocol
 from lab import record
 from lab.machine import Machine
 from tests.agent import sim_kernels
+from tests.agent.sim_dom0 import FAST, SimDom0
 from tests.agent.sim_dom0 import Console as SimConsole
-from tests.agent.sim_dom0 import SimDom0
 from vps.agent.toolstack import ToolstackError
 from vps.agent.xl import Xl
 from vps.xen.endings import Ending
@@ -98,6 +98,9 @@ class Host:
             text = text.replace(ours, theirs)
         return plain(text)
 
+    def take_long_to_clear_away(self, long: bool) -> None:
+        """Whether a domain that is built now is to be there for some seconds when it has ended, as on the real one."""
+
     def row(self, name: str) -> DomainRow | None:
         return next((row for row in self.toolstack.domains() if row.name == name), None)
 
@@ -151,7 +154,8 @@ class Simulated(Host):
         for path in (self.place, self.images):
             Path(path).mkdir()
         files = {
-            "vmlinux.gz": sim_kernels.linux(),
+            # As large in memory as the lab's.
+            "vmlinux.gz": sim_kernels.linux(memory=0x3A00 << 12),
             "rd.gz": b"\x1f\x8b a ramdisk",
             "xen": b"\x7fELF but nothing that boots",
             "berth-pv64.bin": self.dom0.loader("pv64").read_bytes(),
@@ -168,6 +172,9 @@ class Simulated(Host):
     def xl(self, *words: str, timeout: float = 120) -> Said:
         done = self.dom0.xl(*words, timeout=timeout)
         return Said(done.returncode, done.stdout, self.plain(done.stderr))
+
+    def take_long_to_clear_away(self, long: bool) -> None:
+        self.dom0.set(times={**FAST, "cleanup": 15.0} if long else FAST)
 
     def put(self, path: str, text: str) -> None:
         Path(path).write_text(text)

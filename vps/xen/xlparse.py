@@ -238,6 +238,11 @@ _CREATING: _Causes = (
         "Xen cannot boot this kernel; choose a kernel that inspection calls ok for direct boot.",
     ),
     (
+        "too_small",
+        r"xc_dom_chk_alloc_pages: segment (?P<segment>\w+) too large",
+        "The server's memory is too small for what it boots (its {segment}); give it more, or boot something smaller.",
+    ),
+    (
         "memory",
         r"failed to free memory for the domain|not enough (?:free )?memory|[Oo]ut of memory"
         r"|[Cc]annot allocate memory|can't allocate (?:low )?memory",

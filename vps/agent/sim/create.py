@@ -149,6 +149,7 @@ def _make(machine: Machine, record: dict[str, Any]) -> int:
     _check_disks(disks, domid)
     record["kernel"] = _kernel(machine, record, domid)
     _check_memory(machine, record, domid, others)
+    _check_size(record, domid)
     _check_devices(disks, domid)
     if machine.settings["refuse_shared_disks"]:
         _check_sharing(disks, domid, others)
@@ -266,6 +267,22 @@ def _check_memory(machine: Machine, record: dict[str, Any], domid: int, others: 
             "xc: error: panic: xg_dom_boot.c:119: xc_dom_boot_mem_init: can't allocate low memory for domain:"
             " Out of memory",
             "libxl_dom.c:586:libxl__build_dom: xc_dom_boot_mem_init failed: Cannot allocate memory",
+        )
+
+
+def _check_size(record: dict[str, Any], domid: int) -> None:
+    """A PV kernel must fit into the domain's memory, where its addresses put it."""
+    start, count, total = (
+        record["kernel"].get("start", 0),
+        record["kernel"].get("pages", 0),
+        record["memory"] << 8,
+    )
+    if record["type"] == "pv" and count > total - start:
+        raise _not_built(
+            domid,
+            "xc: error: panic: xg_dom_core.c:536: xc_dom_chk_alloc_pages: segment kernel too large"
+            f" (0x{count:x} > 0x{total:x} - 0x{start:x} pages): Out of memory",
+            "libxl_dom.c:594:libxl__build_dom: xc_dom_build_image failed: No such file or directory",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,26 @@ def judge(data: bytes) -> dict[str, Any]:
     facts["role"] = str(report.role)
     # The file as it came: the plain ELF that inspection made of it is another file.
     facts["paths"] = dict(report.original_paths)
+    facts["start"], facts["pages"] = pages(data) if facts["paths"]["direct_pv"] == "ok" else (0, 0)
     if facts["role"] == "dom0" and facts["pv"]:
         facts["paths"] |= {"direct_pv": "ok", "pvgrub": "ok"}  # Xen does not refuse it, the product does
     if facts["role"] == "loader":
         facts["kind"] = "pvh" if not facts["pv"] else "pv32" if facts["architecture"] == "x86_32" else "pv64"
     return facts
+
+
+def pages(data: bytes) -> tuple[int, int]:
+    """First page and number of pages of a kernel that is loaded, an ELF, plain or gzipped; (0, 0) of anything else."""
+    from vps.xen.inspect.elf import Blob, Elf
+
+    if data.startswith(b"\x1f\x8b"):
+        data = zlib.decompressobj(31).decompress(data, 1 << 28)
+    elf = Elf(Blob(memoryview(data), len(data)))
+    loaded = [segment for segment in elf.segments if segment.loadable] if elf.is_elf else []
+    if not loaded:
+        return 0, 0
+    start = min(segment.paddr for segment in loaded) >> 12
+    return start, -(-max(segment.paddr + segment.memsz for segment in loaded) >> 12) - start
 
 
 def read(path: str) -> bytes:
