@@ -129,6 +129,6 @@ def test_pvh(ssh: Ssh) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_a_customers_own_disk_boots(ssh: Ssh, name: str) -> None:
     """By the menus that the product writes for them, both of which are there: the loader takes grub.cfg."""
-    files = {menu.MENU_CFG: menu.grub_cfg(LOADER), menu.menu_lst_path(LOADER): menu.menu_lst(LOADER)}
+    files = {menu.MENU_CFG: menu.grub_cfg(LOADER), menu.MENU_LST: menu.menu_lst(LOADER)}
     console = start(ssh, {"xvda": own(name), "xvdz": boot_disk(ssh, files, kernels=False)})
     console.wait(f"berth-guest: up, name={name} ".encode(), SLOW)
