@@ -21,6 +21,7 @@ from vps.views import (
     operation,
     quota,
     sample,
+    search,
     size,
     stuck,
 )
@@ -83,6 +84,8 @@ urlpatterns = [
     path("operations/<uuid:pk>/", operation.operation, name="operation"),
     path("operations/<uuid:pk>/cancel/", operation.cancel, name="operation_cancel"),
     path("events/", event.events, name="events"),
+    path("events/export.<slug:form>", event.export, name="events_export"),
+    path("search/", search.search, name="search"),
     # Hosts
     path("dom0s/", dom0.dom0s, name="dom0s"),
     path("dom0s/enrol/", dom0.enrol_dom0, name="dom0_enrol"),

@@ -207,6 +207,8 @@ TABLE = [
         "operation_cancel", (LOGIN, 404, 403, 302, 302, 302, 302), lambda world: [world.operation.pk], {}
     ),
     Address("events", (LOGIN, 200, 200, 200, 200, 200, 200)),
+    Address("events_export", (LOGIN, 200, 200, 200, 200, 200, 200), lambda world: ["csv"]),
+    Address("search", (LOGIN, 200, 200, 200, 200, 200, 200)),
     # Hosts
     Address("dom0s", (LOGIN, 404, 404, 404, 404, 404, 200)),
     Address("dom0", (LOGIN, 404, 404, 404, 404, 404, 200), the_dom0),
