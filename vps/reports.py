@@ -25,6 +25,7 @@ from vps.models.event import Event
 from vps.models.holding import settle
 from vps.models.operation import ENDED, Operation, State
 from vps.models.sample import Sample
+from vps.models.trial import TrialBoot
 from vps.xen.messages import Generation, MessageRefused, Outcome, Report, ReportKind, Verb
 from vps.xen.reconcile import Look, Observed, Phase, Seen, Wanted, observe, observe_end
 
@@ -114,6 +115,8 @@ def _operation(dom0: Dom0, report: Report) -> None:
         _came_to_nothing(dom0, row)
     elif state == State.DONE:
         _came_about(row, report.at)
+    if moved and row.verb == Verb.TRIAL:
+        TrialBoot.conclude(row)
     if row.verb == Verb.TRY and state in ENDED:
         _tried(row, dict(body.get("result") or {}).get("tried") or {}, report.at)
 

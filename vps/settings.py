@@ -192,6 +192,11 @@ BERTH_OUTPUT_LIMIT = 100_000  # entries of a dom0's report stream that are read 
 BERTH_REQUEST_DAYS = env.int("BERTH_REQUEST_DAYS", default=14)  # a request that nobody decided
 BERTH_KEEP_DAYS = env.int("BERTH_KEEP_DAYS", default=7)  # the disks of a deleted server
 
+# Trial boots, on dom0s that are set aside for them.
+BERTH_TRIAL_MEMORY = env.int("BERTH_TRIAL_MEMORY", default=256)  # MiB
+BERTH_TRIAL_SECONDS = env.int("BERTH_TRIAL_SECONDS", default=120)
+BERTH_TRIAL_DEMANDED = env.bool("BERTH_TRIAL_DEMANDED", default=False)  # before an upload stands in a menu
+
 # What a new tenant may use until an operator sets another default. MiB, numbers, bytes.
 BERTH_DEFAULT_QUOTA = {
     "servers": 5,

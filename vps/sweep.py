@@ -27,6 +27,7 @@ from vps.models.domu import Domu
 from vps.models.kept import purge_due
 from vps.models.operation import State
 from vps.models.sample import Sample
+from vps.models.trial import TrialBoot
 from vps.redis import admit_missing, now_ms
 from vps.tasks import inspect_part, inspect_version
 from vps.trust import tell_keys
@@ -101,6 +102,7 @@ def _give_up() -> int:
             ):
                 continue
             count += 1
+            TrialBoot.conclude(row)
             domu = Domu.objects.select_for_update().filter(pk=row.domu_id).first()
             if domu is not None:
                 domu.after_unsuccessful(row)

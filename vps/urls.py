@@ -24,6 +24,7 @@ from vps.views import (
     search,
     size,
     stuck,
+    trial,
 )
 from vps.views import request as requests
 
@@ -79,6 +80,9 @@ urlpatterns = [
     path("kernels/versions/<uuid:pk>/delete/", kernel.kernel_version_delete, name="kernel_version_delete"),
     path("kernels/<uuid:pk>/", kernel.kernel, name="kernel"),
     path("kernels/<uuid:pk>/catalogue/", kernel.kernel_catalogue, name="kernel_catalogue"),
+    path("kernels/versions/<uuid:pk>/try/", trial.begin, name="trial_begin"),
+    path("trials/<uuid:pk>/", trial.trial, name="trial"),
+    path("trials/<uuid:pk>/cancel/", trial.cancel, name="trial_cancel"),
     # What was done, what happened
     path("operations/", operation.operations, name="operations"),
     path("operations/<uuid:pk>/", operation.operation, name="operation"),
@@ -94,6 +98,7 @@ urlpatterns = [
     path("dom0s/<uuid:pk>/domains/<uuid:uuid>/<slug:do>/", stuck.dom0_domain, name="dom0_domain"),
     path("dom0s/<uuid:pk>/look/", dom0.look, name="dom0_look"),
     path("dom0s/<uuid:pk>/accept/", dom0.accept, name="dom0_accept"),
+    path("dom0s/<uuid:pk>/trials/", trial.set_aside, name="dom0_trials"),
     path("dom0s/<uuid:pk>/credential/", dom0.credential, name="dom0_credential"),
     # For machines
     path("agent/blobs/<slug:sha256>", agent.blob, name="agent_blob"),

@@ -101,7 +101,7 @@ def main() -> None:
             ORACLE = Oracle()
         except NoOracle as error:
             print(f"without libxenguest: {error}", file=sys.stderr)
-    options = [f"-max_len={LONGEST}", "-timeout=120", "-rss_limit_mb=2048", "-print_final_stats=1"]
+    options = [f"-max_len={LONGEST}", "-timeout=1200", "-rss_limit_mb=2048", "-print_final_stats=1"]
     atheris.Setup([sys.argv[0], *options, *sys.argv[1:]], one_input, custom_mutator=mutate)
     atheris.Fuzz()
 

@@ -20,8 +20,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 from tests.debian_kernels import SOURCES, CannotFetch, fetch
@@ -137,27 +137,23 @@ def main(argv: list[str]) -> int:
         return 2
     whole = True
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    pool = ProcessPoolExecutor(wanted.jobs)
-    try:
-        parts = [pool.submit(judge_part, *part) for part in work(wanted.small, wanted.full, wanted.seed)]
-        collect(parts, tally)
-    except KeyboardInterrupt:
-        whole = False
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        pool.shutdown(wait=whole, cancel_futures=True)
+    with get_context("fork").Pool(wanted.jobs) as pool:
+        try:
+            parts = list(work(wanted.small, wanted.full, wanted.seed))
+            for number, part in enumerate(pool.imap_unordered(judge_part, parts), 1):
+                tally.add(part)
+                if sys.stderr.isatty():
+                    print(
+                        f"{number} of {len(parts)} parts, {len(tally.wrong)} wrong", end="\r", file=sys.stderr
+                    )
+        except KeyboardInterrupt:
+            whole = False
+    signal.signal(signal.SIGTERM, before)
     tally.print()
     print(
         f"{time.monotonic() - began:.0f} s, seed {wanted.seed}{'' if whole else ', ended before all was judged'}"
     )
     return 1 if tally.wrong or tally.share < ENOUGH or not whole else 0
-
-
-def collect(parts: list[Future[Tally]], tally: Tally) -> None:
-    for number, part in enumerate(as_completed(parts), 1):
-        tally.add(part.result())
-        if sys.stderr.isatty():
-            print(f"{number} of {len(parts)} parts, {len(tally.wrong)} wrong", end="\r", file=sys.stderr)
 
 
 def work(small: int, full: int, seed: int) -> Iterator[tuple[str, range, int]]:
@@ -170,8 +166,9 @@ def work(small: int, full: int, seed: int) -> Iterator[tuple[str, range, int]]:
         yield "full", range(start, min(start + 5, full)), seed
 
 
-def judge_part(kind: str, numbers: range, seed: int) -> Tally:
+def judge_part(part: tuple[str, range, int]) -> Tally:
     """In a process of its own."""
+    kind, numbers, seed = part
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tally = Tally()

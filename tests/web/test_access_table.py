@@ -19,7 +19,7 @@ from accounts.models import Role, User
 from tests.conftest import RedisServer
 from tests.web.conftest import ASKED, Browser, Cast, make_version
 from tests.web.world import Mouth, make_domu
-from vps.models import DirectApproval, Dom0, Domu, Operation, Request, Size, Upload, kept
+from vps.models import DirectApproval, Dom0, Domu, Operation, Request, Size, TrialBoot, Upload, kept
 from vps.redis import client
 from vps.xen.messages import Verb
 
@@ -54,6 +54,7 @@ class World:
     direct: DirectApproval
     mouth: Mouth
     kept: Domu
+    trial: TrialBoot
 
 
 def the_domu(world: World) -> list[Any]:
@@ -200,6 +201,9 @@ TABLE = [
         lambda world: [world.catalogue.kernel_id],
         {"offered": "no"},
     ),
+    Address("trial_begin", (LOGIN, 404, 403, 409, 409, 409, 403), lambda w: [w.version.pk], {}),
+    Address("trial", (LOGIN, 404, 200, 200, 200, 200, 200), lambda w: [w.trial.pk]),
+    Address("trial_cancel", (LOGIN, 404, 403, 302, 302, 302, 302), lambda w: [w.trial.pk], {}),
     # What was done, what happened
     Address("operations", (LOGIN, 200, 200, 200, 200, 200, 200)),
     Address("operation", (LOGIN, 404, 200, 200, 200, 200, 200), lambda world: [world.operation.pk]),
@@ -223,6 +227,7 @@ TABLE = [
     Address("dom0_enrol", (LOGIN, 404, 404, 404, 404, 404, 200)),
     Address("dom0_enrol", (LOGIN, 404, 404, 404, 404, 404, 200), data={"name": "host9", "bridge": "xenbr0"}),
     Address("dom0_accept", (LOGIN, 404, 404, 404, 404, 404, 302), the_dom0, {"accepts_new": "no"}),
+    Address("dom0_trials", (LOGIN, 404, 404, 404, 404, 404, 302), the_dom0, {"trials": "yes"}),
     Address("dom0_credential", (LOGIN, 404, 404, 404, 404, 404, 200), the_dom0),
     Address("dom0_credential", (LOGIN, 404, 404, 404, 404, 404, 200), the_dom0, {"name": "dom0-a"}),
     # Accounts
@@ -263,9 +268,18 @@ def world(
         DirectApproval.ask(make_version(cast.tenant, "direct"), cast.developer, "to see"),
         mouth,
         old,
+        a_trial(mouth, bootable),
     )
     client().close()
     client.cache_clear()
+
+
+def a_trial(mouth: Mouth, domu: Domu) -> TrialBoot:
+    version = domu.menus.get().entries.get().version
+    operation = Operation.objects.create(dom0=mouth.dom0, lane="trial", verb="trial")
+    return TrialBoot.objects.create(
+        version=version, tenant=domu.tenant, dom0=mouth.dom0, operation=operation, memory_mib=256, limit=60
+    )
 
 
 def people(cast: Cast) -> dict[str, User | None]:

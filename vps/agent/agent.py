@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
-from vps.agent import tries
+from vps.agent import trials, tries
 from vps.agent.autostart import mark_boot
 from vps.agent.blobs import Blobs
 from vps.agent.clock import Clock
@@ -103,6 +103,8 @@ class Agent:
         context.journal.forget_old_orders()
         mark_boot(context)
         self.engine.start()
+        for left_over in trials.left(context):
+            self.engine.attend(left_over, lambda job: trials.clear(context, job.domu), "clear")
         for row in context.journal.domus():
             # Behind the orders: these know better what is wanted.
             self.engine.attend(row.id, attend, "attend")

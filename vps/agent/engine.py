@@ -80,8 +80,8 @@ class Engine:
                 self.take(order)
 
     def _lane(self, order: OrderRow) -> UUID:
-        """The domU's, or for the care of the dom0 the dom0's own."""
-        return order.domu or self._context.config.dom0
+        """The domU's, for the care of the dom0 the dom0's own; a trial's is its own."""
+        return order.domu or (order.operation if order.verb is Verb.TRIAL else self._context.config.dom0)
 
     def attend(self, domu: UUID, what: Callable[[Job], None], key: str) -> None:
         """Have the agent do something by itself in the domU's lane; once, if the same waits already."""

@@ -22,6 +22,7 @@ from vps.xen.messages import (
     Verb,
 )
 from vps.xen.names import check_log_name
+from vps.xen.trial import read as read_trial
 from vps.xen.trying import Try
 
 logger = logging.getLogger(__name__)
@@ -129,6 +130,12 @@ class Intake:
         if order.verb is Verb.LOOK:
             if order.body.get("what") == "log":
                 check_log_name(order.body.get("name"))
+            return None
+        if order.verb is Verb.TRIAL:
+            try:
+                read_trial(order.operation, order.body)
+            except DescriptionRefused as error:
+                raise _Refused("description", str(error)) from error
             return None
         if order.domu is None:
             raise _Refused("form", "The order names no server.")

@@ -334,6 +334,13 @@ class Journal:
             ).fetchall()
         return tuple(_intent(row) for row in rows)
 
+    def all_open_intents(self, effect: str) -> tuple[Intent, ...]:
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT * FROM intents WHERE effect = ? AND resolved IS NULL ORDER BY id", (effect,)
+            ).fetchall()
+        return tuple(_intent(row) for row in rows)
+
     def resolve(self, intent: int, how: str) -> None:
         """Write down how an effect went."""
         with self.transaction():

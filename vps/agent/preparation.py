@@ -309,20 +309,23 @@ def _fingerprint(description: Description) -> str:
     return hashlib.sha256(canonical(description.as_dict()).encode()).hexdigest()
 
 
-def forget_blobs(context: Context) -> None:
-    """Remove the files of the store that no domU and no open order needs."""
+def forget_blobs(context: Context, but_for: UUID | None = None) -> None:
+    """Remove the files of the store that no domU and no open order needs, but for the one that is about to end."""
     try:
-        context.blobs.keep_only(lambda: _wanted_blobs(context))
+        context.blobs.keep_only(lambda: _wanted_blobs(context, but_for))
     except OSError as error:
         logger.warning("files that nothing needs could not be removed: %s", error)
 
 
-def _wanted_blobs(context: Context) -> set[str]:
+def _wanted_blobs(context: Context, but_for: UUID | None) -> set[str]:
     wanted = {blob.sha256 for row in context.journal.domus() for blob in row.description.boot.blobs()}
     for row in context.journal.domus():
         if tried := tries.of(context, row.id):  # it may become the default with the web away
             wanted |= {blob.sha256 for blob in tried.what.boot.blobs()}
     for order in context.journal.open_orders():
+        if order.verb is Verb.TRIAL and order.operation != but_for:
+            with suppress(DescriptionRefused):
+                wanted |= {blob.sha256 for blob in Description.of(order.body.get("trial")).boot.blobs()}
         if order.verb is Verb.TRY:
             with suppress(DescriptionRefused):
                 wanted |= {blob.sha256 for blob in Try.of(order.body.get("try")).boot.blobs()}

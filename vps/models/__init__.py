@@ -17,6 +17,7 @@ from vps.models.operation import Operation
 from vps.models.request import Request
 from vps.models.sample import Sample
 from vps.models.size import Size
+from vps.models.trial import TrialBoot
 
 __all__ = [
     "Alarm",
@@ -44,5 +45,6 @@ __all__ = [
     "Request",
     "Sample",
     "Size",
+    "TrialBoot",
     "Upload",
 ]

@@ -16,6 +16,7 @@ from vps.models.domu import Domu
 from vps.models.event import Event
 from vps.models.kernel import KernelVersion, Loader
 from vps.models.operation import Operation
+from vps.models.trial import untried
 from vps.xen.description import Boot, BootEntry, BootMethod, DomainType
 from vps.xen.menu import grub_cfg, menu_lst
 from vps.xen.messages import Verb
@@ -199,6 +200,8 @@ def _domain_type(domu: Domu, versions: Sequence[KernelVersion], method: BootMeth
             )
         if version.deleted_at or not _usable(domu, version):
             raise Conflict(_("%(version)s is not among your kernels.") % {"version": version})
+        if why := untried(version):
+            raise Conflict(why)
     if method is BootMethod.DIRECT:
         for version in versions:
             if why := why_not_directly(version):

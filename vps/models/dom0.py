@@ -31,6 +31,7 @@ class Dom0(models.Model):
     name = models.CharField(gettext_lazy("name"), max_length=63, unique=True)
     simulated = models.BooleanField(gettext_lazy("simulated"), default=False)
     accepts_new = models.BooleanField(gettext_lazy("takes new servers"), default=True)
+    trials = models.BooleanField(gettext_lazy("boots kernels on trial"), default=False)
     bridge = models.CharField(gettext_lazy("bridge"), max_length=15, default="xenbr0")
     secret_sha256 = models.CharField(max_length=64)  # of the agent's one credential
     old_secret_sha256 = models.CharField(max_length=64, blank=True)  # good until the agent uses the new one

@@ -52,6 +52,7 @@ MOVES: dict[str, frozenset[str]] = {
 class Lane(models.TextChoices):
     LIFE = "life", gettext_lazy("life of a server")
     DOM0 = "dom0", gettext_lazy("care of a dom0")
+    TRIAL = "trial", gettext_lazy("trial of a kernel")
 
 
 class OperationQuerySet(models.QuerySet["Operation"]):
@@ -59,7 +60,12 @@ class OperationQuerySet(models.QuerySet["Operation"]):
         return self.filter(state__in=OPEN)
 
     def visible_to(self, user: User) -> OperationQuerySet:
-        return self if user.is_operator else self.filter(domu__tenant__memberships__user=user)
+        if user.is_operator:
+            return self
+        theirs = models.Q(domu__tenant__memberships__user=user) | models.Q(
+            trial__tenant__memberships__user=user
+        )
+        return self.filter(theirs)
 
 
 class Operation(models.Model):

@@ -343,6 +343,7 @@ _VERBS: dict[str, tuple[Any, Any]] = {
     Verb.TRY: (gettext_lazy("Try once"), gettext_lazy("Try once")),
     Verb.CANCEL: (gettext_lazy("Cancel"), gettext_lazy("Cancel")),
     Verb.LOOK: (gettext_lazy("Read logs"), gettext_lazy("Read logs")),
+    Verb.TRIAL: (gettext_lazy("Trial boot"), gettext_lazy("Try it")),
 }
 
 

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_safe
 
 from vps.models import Blob, BootMenu, Dom0
 from vps.xen.description import Boot
+from vps.xen.messages import Verb
 
 _RANGE = re.compile(r"bytes=(\d+)-")
 _PIECE = 256 * 1024
@@ -57,12 +58,14 @@ def blob(request: HttpRequest, sha256: str) -> HttpResponse | StreamingHttpRespo
 
 
 def needed_by(dom0: Dom0) -> set[str]:
-    """The sums of all files in the saved menus, present and last, of the servers on a dom0."""
+    """The sums of all files in the saved menus, present and last, of the servers on a dom0, and of its trials."""
     needed = set()
     menus = BootMenu.objects.filter(domu__dom0=dom0, domu__deleted_at=None).select_related("domu")
     for menu in menus:
         if menu.serial >= min(menu.domu.menu_serial, menu.domu.prepared_serial):
             needed |= {ref.sha256 for ref in Boot.of(menu.boot).blobs()}
+    for operation in dom0.operations.open().filter(verb=Verb.TRIAL.value):
+        needed |= {ref.sha256 for ref in Boot.of(operation.body["trial"]["boot"]).blobs()}
     return needed
 
 

@@ -19,6 +19,7 @@ from vps.models.operation import OPEN, State
 from vps.views.page import show
 from vps.views.scope import operator_required
 from vps.xen.reconcile import Phase
+from vps.xen.trial import is_trial
 
 STUCK_AFTER = 120  # seconds without news
 LAST_DAY = timedelta(hours=24)
@@ -95,7 +96,9 @@ def _strip(
         "disk": promised.get((dom0.pk, "disk_mib"), 0),
         "servers": len(own),
         "running": sum(row.get("state") == "running" for row in ours),
-        "unknown": [row for row in domains if str(row.get("uuid")) not in own | decided],
+        "unknown": [
+            row for row in domains if str(row.get("uuid")) not in own | decided and not _on_trial(row)
+        ],
         "used": _used(dom0, domains),
     }
 
@@ -107,6 +110,10 @@ def _used(dom0: Dom0, domains: list[dict[str, Any]]) -> dict[str, int]:
         "disk": max(0, dom0.disk_mib - int(dom0.inventory.get("free_disk_mib") or 0)),
         "vcpus": sum(int(row.get("vcpus") or 0) for row in domains),
     }
+
+
+def _on_trial(domain: dict[str, Any]) -> bool:
+    return is_trial(str(domain.get("uuid")), str(domain.get("name")))
 
 
 def in_trouble_first(rows: QuerySet[Dom0]) -> list[Dom0]:

@@ -65,6 +65,9 @@ def _page(request: HttpRequest, pk: UUID, *, problem: str = "", status: int = 20
 
 
 def _may(user: User, row: Operation) -> bool:
+    trial = getattr(row, "trial", None)
+    if trial is not None and trial.tenant is not None:
+        return user.is_operator or trial.tenant.allows(user, Right.OPERATE)
     return row.domu.allows(user, Right.OPERATE) if row.domu else user.is_operator
 
 
@@ -75,10 +78,14 @@ def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     row = get_operation_or_404(request, pk)
     if not _may(request.user, row):
         raise PermissionDenied(_("Your role may look at operations but not cancel them."))
-    if row.domu is None:
+    trial = getattr(row, "trial", None)
+    if row.domu is None and trial is None:
         return _page(request, pk, problem=_("This operation cannot be cancelled."), status=409)
     try:
-        row.domu.cancel(row, request.user)
+        if trial is not None:
+            trial.cancel(request.user)
+        else:
+            row.domu.cancel(row, request.user)
     except Conflict as conflict:
         return _page(request, pk, problem=str(conflict), status=409)
     return redirect("operation", pk)

@@ -63,10 +63,21 @@ def _reason(power: str) -> int:
 
 
 def boot(domain: Domain, kernel: dict[str, Any], arguments: str) -> Line:
-    """Boot a kernel and be what it is until it ends."""
+    """Boot a kernel and be what it is until it ends; or what its argument sim= asks for: silent, panic, exit."""
     count = domain.booted(kernel, arguments)
     domain.listen(True)
     running = Running(domain, kernel, arguments, count, time.time())
+    asked = running.argument("sim")
+    if asked == "silent":
+        domain.listen(False)
+        while True:
+            yield Wait(None, keys=False)
+    if asked == "panic":
+        yield from running.lines(["Booting kernel on Xen"])
+        yield from crash(running, "Attempted to kill init! exitcode=0x00000100")
+    if asked == "exit":
+        yield from running.lines(["Booting kernel on Xen"])
+        raise Ended(0)
     if str(kernel.get("guest_os") or "").lower() == "netbsd":
         from vps.agent.sim.netbsd import start
     else:

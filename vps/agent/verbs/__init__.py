@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vps.agent.context import Job
+from vps.agent.trials import trial
 from vps.agent.verbs.delete import delete
 from vps.agent.verbs.destroy import destroy
 from vps.agent.verbs.look import look
@@ -29,6 +30,7 @@ VERBS: dict[Verb, Callable[[Job], dict[str, Any]]] = {
     Verb.DELETE: delete,
     Verb.LOOK: look,
     Verb.TRY: try_once,
+    Verb.TRIAL: trial,
 }
 
 # What stays when an order is cancelled or superseded while it runs.
@@ -39,5 +41,6 @@ REMAINS: dict[Verb, str] = {
     Verb.REBOOT: "The guest may have been asked to reboot already; it is built anew when it does.",
     Verb.DESTROY: "The domain may be gone already.",
     Verb.TRY: "The guest may have been asked to shut down already. Its default entry boots next.",
+    Verb.TRIAL: "Nothing of the trial is left.",
     Verb.DELETE: "Some of its disks may be wiped already; only deleting can follow.",
 }
