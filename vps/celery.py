@@ -6,12 +6,16 @@ The dom0s' queues are not of this worker: `vps.dispatch` publishes to them, thei
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from celery import Celery
+from celery.signals import before_task_publish, task_postrun, task_prerun
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vps.settings")
 
 from django.conf import settings
+
+from vps.middleware import request_id
 
 app = Celery("berth")
 app.conf.update(
@@ -31,3 +35,20 @@ app.conf.update(
     timezone="UTC",
 )
 app.autodiscover_tasks(["vps", "accounts"])
+
+
+# The id of the click goes with the task, so that the worker's log carries it too. An order has it in its envelope.
+@before_task_publish.connect(weak=False)
+def _take_along(sender: str | None = None, headers: dict[str, Any] | None = None, **more: Any) -> None:
+    if headers is not None and sender != "order" and request_id.get():
+        headers["request_id"] = request_id.get()
+
+
+@task_prerun.connect(weak=False)
+def _take_up(task: Any = None, **more: Any) -> None:
+    request_id.set(str(task.request.get("request_id") or ""))
+
+
+@task_postrun.connect(weak=False)
+def _lay_down(**more: Any) -> None:
+    request_id.set("")

@@ -206,11 +206,20 @@ BERTH_DEFAULT_QUOTA = {
     "kernel_bytes": 2 * 1024**3,
 }
 
+# Prometheus sends it as `Authorization: Bearer ...`; without one /metrics answers on loopback only.
+BERTH_METRICS_TOKEN = secret("BERTH_METRICS_TOKEN", default="none").removeprefix("none")
+
+_log_form = env.str("BERTH_LOG", default="plain")  # or "json": one object a line
+if _log_form not in ("plain", "json"):
+    raise ImproperlyConfigured(f"BERTH_LOG is {_log_form!r}; it must be plain or json.")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "plain": {"()": "vps.logs.Plain", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+        "json": {"()": "vps.logs.Json"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": _log_form}},
     "root": {"handlers": ["stderr"], "level": env.str("BERTH_LOG_LEVEL", default="INFO")},
 }
 

@@ -105,4 +105,5 @@ urlpatterns = [
     path("well/<str:key>/", boot_try.well, name="well"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    path("metrics", health.metrics, name="metrics"),
 ]

@@ -238,6 +238,7 @@ TABLE = [
     Address("well", (404,) * 7, lambda world: ["a-word-of-no-try"], {}),
     Address("healthz", (200,) * 7),
     Address("readyz", (200,) * 7),
+    Address("metrics", (200,) * 7),  # from this machine; tests/web/test_metrics.py asks from elsewhere
 ]
 
 

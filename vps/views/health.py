@@ -1,14 +1,17 @@
-"""For supervisors and load balancers: alive, and ready."""
+"""For supervisors, load balancers and Prometheus: alive, ready, and figures."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 import redis
+from django.conf import settings
 from django.db import DatabaseError, connection
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.utils.crypto import constant_time_compare
 from django.views.decorators.http import require_safe
 
+from vps.metrics import exposition
 from vps.models import Dom0
 from vps.redis import client
 
@@ -46,3 +49,19 @@ def _since(request: HttpRequest) -> datetime:
         return datetime.fromtimestamp(float(request.GET.get("since", 0)), tz=UTC)
     except (ValueError, OverflowError, OSError):
         return datetime.fromtimestamp(0, tz=UTC)
+
+
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Figures for Prometheus: with the token, or without one set from this machine itself."""
+    if not _may_read(request):
+        raise Http404
+    return HttpResponse(exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _may_read(request: HttpRequest) -> bool:
+    if token := settings.BERTH_METRICS_TOKEN:
+        return constant_time_compare(request.headers.get("Authorization", ""), f"Bearer {token}")
+    # What a proxy on this machine hands on comes from loopback too, and says from whom.
+    forwarded = any(request.headers.get(name) for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP"))
+    return request.META.get("REMOTE_ADDR") in ("127.0.0.1", "::1") and not forwarded
