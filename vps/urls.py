@@ -87,6 +87,7 @@ urlpatterns = [
     path("operations/", operation.operations, name="operations"),
     path("operations/<uuid:pk>/", operation.operation, name="operation"),
     path("operations/<uuid:pk>/cancel/", operation.cancel, name="operation_cancel"),
+    path("operations/<uuid:pk>/retry/", operation.retry, name="operation_retry"),
     path("events/", event.events, name="events"),
     path("events/export.<slug:form>", event.export, name="events_export"),
     path("search/", search.search, name="search"),

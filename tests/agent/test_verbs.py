@@ -88,6 +88,34 @@ def test_delete_leaves_nothing(started: Rig) -> None:
     assert list(rig.config.blob_dir.iterdir()) == []
 
 
+def test_put_away_the_name_is_free_and_a_preparation_brings_it_back(started: Rig) -> None:
+    rig, domu = started, started.domu()
+    rig.done(Verb.START, domu)
+    kept = replace(domu, autostart=False)
+    rig.done(Verb.DESTROY, kept, body={"domu": kept.as_dict(), "reason": "deleted", "put_away": True})
+    assert not rig.running(domu)
+    assert not (rig.config.config_dir / "web1").exists()
+    assert (rig.config.disk_dir / f"{domu.disks[0].id}.img").exists()
+    namesake = rig.domu("web1")
+    rig.done(Verb.START, namesake)
+    taken = rig.ended(rig.order(Verb.PREPARE, domu))
+    assert (taken["outcome"], taken["error"]["code"]) == ("failed", "config_taken")
+    rig.done(Verb.DELETE, namesake)
+    rig.done(Verb.PREPARE, domu)
+    assert str(domu.id) in (rig.config.config_dir / "web1").read_text()
+    rig.done(Verb.START, domu)
+
+
+def test_a_boot_says_what_it_was_built_with(started: Rig) -> None:
+    rig, domu = started, started.domu()
+    rig.done(Verb.START, domu)
+    larger = replace(domu, memory_mib=domu.memory_mib * 2, vcpus=2)
+    rig.done(Verb.PREPARE, larger)
+    rig.done(Verb.REBOOT, larger)
+    sizes = [(body["memory_mib"], body["vcpus"]) for body in rig.bodies(ReportKind.BOOTED, domu.id)]
+    assert sizes == [(domu.memory_mib, domu.vcpus), (larger.memory_mib, 2)]
+
+
 def test_deaf_guest_fails_and_destroy_supersedes(started: Rig) -> None:
     rig, domu = started, started.domu()
     rig.done(Verb.START, domu)

@@ -56,6 +56,9 @@ def test_nothing_is_lost_and_nothing_done_twice(storm: Storm) -> None:
 
     for name, server in storm.servers.items():
         way.name_again(storm.owner, server, "delete", name)
+    for name, server in storm.servers.items():
+        storm.owner.wait_state(server, "deleted but kept", seconds=120)
+        way.name_again(storm.owner, server, "purge", name)
     for server in storm.servers.values():
         storm.owner.wait_state(server, "deleted", seconds=120)
     for table, column in (("accounts_quotaentry", "kind"), ("vps_capacityentry", "resource")):

@@ -90,8 +90,7 @@ def go(url: str, gateway: str, operator_login: str, owner_login: str, dom0: str)
             boot_all(owner, server, kernels)
         finally:
             with step("delete it, with its disks"):
-                way.name_again(owner, server, "delete", name)
-                owner.wait_state(server, "deleted", seconds=120)
+                way.delete_and_purge(owner, server, name)
 
 
 def boot_all(owner: Browser, server: str, kernels: dict[str, Path]) -> None:

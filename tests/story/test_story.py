@@ -137,7 +137,9 @@ def test_from_asking_to_typing(browser: Browser, running_product: Product, tmp_p
     customer.goto(server + "delete/")
     customer.fill("[name=name]", name)
     customer.locator("main button.danger").click()
-    expect(customer.locator("main")).to_contain_text("deleted", timeout=SLOW)
+    expect(customer.locator("#server .under .word")).to_have_text("deleted but kept", timeout=SLOW)
+    customer.click("#undelete")
+    expect(customer.locator("#server .under .word")).to_have_text("stopped", timeout=SLOW)
     assert problems == []
 
 

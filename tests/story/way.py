@@ -79,6 +79,14 @@ def press(customer: Browser, server: str, verb: str) -> Page:
 
 
 def name_again(customer: Browser, server: str, verb: str, name: str) -> Page:
-    """Destroy or delete: the page that wants the name typed."""
+    """Destroy, delete or purge: the page that wants the name typed."""
     page = customer.get(f"{server.rstrip('/')}/{verb}/")
     return customer.submit(page.form(having="name"), name=name)
+
+
+def delete_and_purge(customer: Browser, server: str, name: str, seconds: float = 120) -> None:
+    """Delete a server, and have its disks wiped at once."""
+    name_again(customer, server, "delete", name)
+    customer.wait_state(server, "deleted but kept", seconds=seconds)
+    name_again(customer, server, "purge", name)
+    customer.wait_state(server, "deleted", seconds=seconds)

@@ -210,6 +210,7 @@ TABLE = [
     Address(
         "operation_cancel", (LOGIN, 404, 403, 302, 302, 302, 302), lambda world: [world.operation.pk], {}
     ),
+    Address("operation_retry", (LOGIN, 404, 403, 409, 409, 409, 409), lambda world: [world.operation.pk], {}),
     Address("events", (LOGIN, 200, 200, 200, 200, 200, 200)),
     Address("events_export", (LOGIN, 200, 200, 200, 200, 200, 200), lambda world: ["csv"]),
     Address("search", (LOGIN, 200, 200, 200, 200, 200, 200)),

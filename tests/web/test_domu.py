@@ -167,7 +167,8 @@ def test_a_crash_leaves_its_last_words(browser: Browser, cast: Cast, mouth: Mout
     mouth.say(ReportKind.ENDED, {**ended, "tail": "panic: <b>out of ideas</b>"})
     mouth.inventory({}, domus=[{"id": str(running.pk), "phase": "limit", "generation": [0, 0]}])
     page = text(browser(cast.owner).get(reverse("server", args=[running.pk])))
-    assert "crashed too often and is not started again" in page
+    assert "It crashed too often and is not started again by itself." in page
+    assert "Start again" in page and 'id="do-start-again"' in page
     assert "panic: &lt;b&gt;out of ideas&lt;/b&gt;" in page
     assert 'id="do-start"' in page
 
@@ -238,6 +239,33 @@ def test_start_carries_the_menu(
     assert (operation.verb, boot["serial"], boot["entries"][0]["title"]) == ("start", 1, "NetBSD")
     bootable.refresh_from_db()
     assert bootable.wanted == "running"
+
+
+def test_start_with_console_goes_there(browser: Browser, cast: Cast, bootable: Domu) -> None:
+    page = text(browser(cast.owner).get(reverse("server", args=[bootable.pk])))
+    assert 'id="do-start-console"' in page and "Start with console" in page
+    answer = do(browser(cast.developer), bootable, "start", to="console")
+    assert answer.url == reverse("console", args=[bootable.pk])
+    assert bootable.operations.open().get().verb == "start"
+    elsewhere = do(browser(cast.developer), bootable, "start", to="https://example.org/")
+    assert elsewhere.status_code == 409, "and it leads nowhere else"
+
+
+def test_what_failed_says_the_dom0s_words(browser: Browser, cast: Cast, mouth: Mouth, bootable: Domu) -> None:
+    bootable.start(cast.owner)
+    error = {"code": "create", "text": "The domain could not be created.", "output": "libxl: <no memory>"}
+    finish(mouth, bootable, "failed", error=error)
+    page = text(browser(cast.owner).get(reverse("server", args=[bootable.pk])))
+    for words in (
+        "Start: failed",
+        "The domain could not be created.",
+        "libxl: &lt;no memory&gt;",
+        'id="retry"',
+    ):
+        assert words in page, words
+    bootable.start(cast.owner)
+    finish(mouth, bootable)
+    assert 'id="failed"' not in text(browser(cast.owner).get(reverse("server", args=[bootable.pk])))
 
 
 def test_without_a_kernel_nothing_starts(browser: Browser, cast: Cast, domu: Domu) -> None:

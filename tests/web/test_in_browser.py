@@ -213,3 +213,30 @@ def test_no_page_is_wider_than_its_screen(
             if over > 0:
                 wide[address] = over
     assert wide == {}
+
+
+def test_an_operator_decides_by_keyboard(opened: Opener, cast: Cast, mouth: Mouth) -> None:
+    from tests.web.conftest import ASKED
+    from vps.models import Request
+
+    for name in ("first", "second"):
+        Request.ask(tenant=cast.tenant, by=cast.owner, name=name, **ASKED)
+    page = opened(cast.operator, reverse("requests"))
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    expect(page.locator("a[data-row]:focus")).to_have_text("second")
+    page.keyboard.press("k")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_contain_text("first")
+    page.keyboard.press("r")
+    expect(page.locator("#refuse textarea")).to_be_focused()
+    page.keyboard.type("ajar")  # what is typed is no command
+    expect(page.locator("#refuse textarea")).to_have_value("ajar")
+    page.locator("h1").click()
+    page.keyboard.press("c")
+    expect(page.locator("#approve input[name=memory_mib]")).to_be_focused()
+    page.locator("h1").click()
+    page.keyboard.press("a")
+    page.keyboard.press("Enter")
+    expect(page.locator(".said")).to_contain_text("first was approved")
+    assert patiently(lambda: Domu.objects.get().name) == "first"

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import transaction
@@ -17,8 +18,11 @@ from accounts.models import QuotaEntry, QuotaExceeded, Tenant
 from accounts.models.quota import grant, release, sums, use, used_by
 from tests.web.conftest import Cast, finish
 from tests.web.world import Mouth
-from vps.models import CapacityEntry, Conflict, Dom0, Domu, NoRoom, Request
+from vps.management.commands.verify_ledgers import differences
+from vps.models import CapacityEntry, Conflict, Dom0, Domu, NoRoom, Request, kept
 from vps.models.dom0 import BOOT_DISK_MIB
+from vps.models.holding import settle
+from vps.models.size import shrink
 from vps.xen.messages import Verb
 
 RESOURCES = ("servers", "memory_mib", "vcpus", "disk_mib")
@@ -36,9 +40,37 @@ steps = st.one_of(
     st.tuples(st.just("ask"), which, sizes),
     st.tuples(st.just("approve"), which, st.integers(0, 1)),
     st.tuples(st.just("change"), which, st.tuples(st.integers(0, 1), sizes)),
-    st.tuples(st.sampled_from(["refuse", "withdraw", "delete", "delete again"]), which, st.none()),
+    st.tuples(st.sampled_from(["refuse", "withdraw", "expire", "purge again"]), which, st.none()),
+    st.tuples(st.sampled_from(["delete", "gone", "undelete", "purge"]), which, st.none()),
+    st.tuples(st.sampled_from(["boot", "boot", "power off"]), which, st.none()),
+    st.tuples(st.sampled_from(["resize", "approve size"]), which, sizes),
+    st.tuples(st.sampled_from(["refuse size", "withdraw size"]), which, st.none()),
+    st.tuples(st.just("ask quota"), st.just(0), st.sampled_from([{"memory_mib": 1024}, {"vcpus": 4}])),
+    st.tuples(st.sampled_from(["approve quota", "refuse quota"]), st.just(0), st.sampled_from([1, 512])),
     st.tuples(st.just("grant"), st.just(0), st.sampled_from([-1024, -300, 512, 4096])),
 )
+
+
+@dataclass
+class Server:
+    """What is known of a server apart from the ledgers: its size, what runs of it, what waits for it."""
+
+    host: Dom0
+    size: dict[str, int]
+    runs: dict[str, int] | None = None
+    asked: dict[str, int] | None = None  # the larger size that waits
+    reserved: dict[str, int] = field(default_factory=dict)  # by the request for it
+    kept: bool = False
+
+    def quota(self) -> dict[str, int]:
+        if self.kept:
+            return {"disk_mib": self.size["disk_mib"]}
+        large = {n: max(self.size[n], (self.runs or self.size)[n]) for n in ("memory_mib", "vcpus")}
+        return {"servers": 1, **large, "disk_mib": self.size["disk_mib"]}
+
+    def memory(self) -> int:
+        runs = (self.runs or {}).get("memory_mib", 0)
+        return runs if self.kept else max(self.size["memory_mib"], runs)
 
 
 @dataclass
@@ -48,54 +80,146 @@ class Books:
     cast: Cast
     dom0s: list[Dom0]
     waiting: dict[str, dict[str, int]] = field(default_factory=dict)
-    living: dict[str, tuple[Dom0, dict[str, int]]] = field(default_factory=dict)
+    living: dict[UUID, Server] = field(default_factory=dict)
     gone: list[Domu] = field(default_factory=list)
 
     def used(self) -> dict[str, int]:
         total: Counter[str] = Counter()
-        for size in [*self.waiting.values(), *(size for _, size in self.living.values())]:
+        for size in self.waiting.values():
             total.update({"servers": 1, **size})
+        for server in self.living.values():
+            total.update(server.quota())
+            total.update(server.reserved)
         return {name: total[name] for name in RESOURCES}
 
     def promised(self, dom0: Dom0) -> dict[str, int]:
-        mine = [size for host, size in self.living.values() if host == dom0]
+        mine = [server for server in self.living.values() if server.host == dom0]
         return {
-            "memory_mib": sum(size["memory_mib"] for size in mine),
-            "disk_mib": sum(size["disk_mib"] + BOOT_DISK_MIB for size in mine),
+            "memory_mib": sum(server.memory() for server in mine),
+            "disk_mib": sum(server.size["disk_mib"] + BOOT_DISK_MIB for server in mine),
         }
 
+    def pick(self, number: int, *, kept: bool = False) -> tuple[Domu, Server] | None:
+        found = [(pk, server) for pk, server in self.living.items() if server.kept is kept]
+        if not found:
+            return None
+        pk, server = found[number % len(found)]
+        return Domu.objects.get(pk=pk), server
+
+    def done(self, domu: Domu) -> None:
+        """Whatever is under way with it has come about, as far as the ledgers care."""
+        if row := domu.operations.open().first():
+            row.move("done")
+
     def step(self, what: str, number: int, detail: Any) -> None:
-        name = f"web{number}"
-        if what == "ask":
-            Request.ask(
-                tenant=self.cast.tenant, by=self.cast.owner, name=name, guest_os="linux", why="", **detail
-            )
-            self.waiting[name] = detail
-        elif what in ("approve", "change") and name in self.waiting:
-            host, size = detail if what == "change" else (detail, self.waiting[name])
-            asked = Request.objects.waiting().get(name=name)
-            asked.approve(self.cast.operator, self.dom0s[host], size=size)
-            del self.waiting[name]
-            self.living[name] = (self.dom0s[host], size)
-        elif what in ("refuse", "withdraw") and name in self.waiting:
-            asked = Request.objects.waiting().get(name=name)
-            asked.refuse(self.cast.operator, "no") if what == "refuse" else asked.withdraw(self.cast.owner)
-            del self.waiting[name]
-        elif what == "delete" and name in self.living:
-            domu = Domu.objects.live().get(name=name)
-            domu.order(Verb.DELETE, self.cast.owner)
-            domu.operations.open().get().move("done")
-            domu.retire()
-            del self.living[name]
-            self.gone.append(domu)
-        elif what == "delete again" and self.gone:
+        if what in ("ask", "approve", "change", "refuse", "withdraw", "expire"):
+            self.step_of_request(what, f"web{number}", detail)
+        elif "quota" in what or what == "grant":
+            self.step_of_quota(what, detail)
+        elif what in ("undelete", "purge", "gone"):
+            if found := self.pick(number, kept=True):
+                self.step_of_kept(what, *found)
+        elif what == "purge again" and self.gone:
             # A second report of the same: nothing is given back twice.
             old = self.gone[number % len(self.gone)]
             Domu.objects.get(pk=old.pk).retire()
             release(self.cast.tenant, old.subject, "again")
             old.dom0.give_back(old.subject, "again")
-        elif what == "grant":
+        elif found := self.pick(number):
+            self.step_of_server(what, *found, detail)
+
+    def step_of_request(self, what: str, name: str, detail: Any) -> None:
+        if what == "ask":
+            Request.ask(
+                tenant=self.cast.tenant, by=self.cast.owner, name=name, guest_os="linux", why="", **detail
+            )
+            self.waiting[name] = detail
+        elif name not in self.waiting:
+            return
+        asked = Request.objects.waiting().get(name=name, kind="server")
+        if what in ("approve", "change"):
+            host, size = detail if what == "change" else (detail, self.waiting[name])
+            domu = asked.approve(self.cast.operator, self.dom0s[host], size=size)
+            self.done(domu)
+            self.living[domu.pk] = Server(self.dom0s[host], size)
+        elif what == "refuse":
+            asked.refuse(self.cast.operator, "no")
+        elif what == "withdraw":
+            asked.withdraw(self.cast.owner)
+        elif what == "expire":
+            asked.expire()
+        if what != "ask":
+            del self.waiting[name]
+
+    def step_of_quota(self, what: str, detail: Any) -> None:
+        waits = Request.objects.waiting().filter(kind="quota").first()
+        if what == "grant":
             grant(self.cast.tenant, {"memory_mib": detail}, "more or less")
+        elif what == "ask quota":
+            Request.ask_quota(self.cast.tenant, self.cast.owner, detail, "more")
+        elif waits and what == "refuse quota":
+            waits.refuse(self.cast.operator, "no")
+        elif waits:
+            waits.approve_quota(self.cast.operator, size={"memory_mib": detail})
+
+    def step_of_kept(self, what: str, domu: Domu, server: Server) -> None:
+        if what == "undelete":
+            kept.undelete(domu, self.cast.owner)
+            self.done(domu)
+            server.kept = False
+        elif what == "purge":
+            kept.purge(domu, self.cast.owner)
+            self.done(domu)
+            domu.retire()
+            del self.living[domu.pk]
+            self.gone.append(domu)
+        elif what == "gone":
+            self.seen(domu, server, None)
+
+    def step_of_server(self, what: str, domu: Domu, server: Server, detail: Any) -> None:
+        waits = Request.objects.waiting().filter(domu=domu).first()
+        if what == "boot":
+            self.seen(domu, server, server.size)
+        elif what == "power off":
+            self.seen(domu, server, None)
+        elif what == "delete":
+            kept.delete(domu, self.cast.owner)
+            self.done(domu)
+            server.kept, server.asked, server.reserved = True, None, {}
+        elif what == "resize":
+            self.resize(domu, server, {name: detail[name] for name in ("memory_mib", "vcpus")})
+        elif waits and what in ("refuse size", "withdraw size"):
+            waits.refuse(self.cast.operator, "no") if what == "refuse size" else waits.withdraw(
+                self.cast.owner
+            )
+            server.asked, server.reserved = None, {}
+        elif waits and what == "approve size":
+            size = {name: detail[name] for name in ("memory_mib", "vcpus")}
+            waits.approve_size(self.cast.operator, size=size)
+            self.done(domu)
+            server.size = {**server.size, **size}
+            server.asked, server.reserved = None, {}
+
+    def resize(self, domu: Domu, server: Server, size: dict[str, int]) -> None:
+        """As the page does it: less at once, more as a request."""
+        held = server.quota()
+        more = {name: amount - held[name] for name, amount in size.items() if amount > held[name]}
+        if not more:
+            shrink(domu, self.cast.owner, **size)
+            self.done(domu)
+            server.size = {**server.size, **size}
+        else:
+            Request.ask_size(domu, self.cast.owner, **size)
+            server.asked, server.reserved = size, more
+
+    def seen(self, domu: Domu, server: Server, size: dict[str, int] | None) -> None:
+        """The dom0 says that it runs with a size, or that nothing of it runs."""
+        domu.observed = "running" if size else "gone"
+        domu.running_memory_mib = size["memory_mib"] if size else None
+        domu.running_vcpus = size["vcpus"] if size else None
+        domu.save()
+        settle(domu, "seen")
+        server.runs = {"memory_mib": size["memory_mib"], "vcpus": size["vcpus"]} if size else None
 
     def check(self, before: dict[str, dict[str, int]]) -> None:
         now = sums(self.cast.tenant)
@@ -127,7 +251,7 @@ def dom0s(db: None) -> list[Dom0]:
     ]
 
 
-@given(st.lists(steps, max_size=14))
+@given(st.lists(steps, max_size=18))
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
 )
@@ -145,8 +269,14 @@ def test_nothing_that_people_do_breaks_the_ledgers(cast: Cast, dom0s: list[Dom0]
             books.check(before)
         for name in list(books.waiting):
             books.step("withdraw", int(name[3:]), None)
-        for name in list(books.living):
-            books.step("delete", int(name[3:]), None)
+        assert list(differences()) == []
+        for waits in Request.objects.waiting():
+            waits.withdraw(cast.owner)
+        for pk, server in list(books.living.items()):
+            domu = Domu.objects.get(pk=pk)
+            if not server.kept:
+                books.step_of_server("delete", domu, server, None)
+            books.step_of_kept("purge", Domu.objects.get(pk=pk), server)
         assert {name: sums(cast.tenant)[name]["used"] for name in RESOURCES} == dict.fromkeys(RESOURCES, 0)
         for dom0 in dom0s:
             assert all(room["promised"] == 0 for room in dom0.capacity().values())

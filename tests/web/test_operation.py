@@ -50,7 +50,7 @@ def test_a_failure_has_the_dom0s_own_words_and_what_remains(
     page = text(browser(cast.owner).get(reverse("operation", args=[stopping.pk])))
     for words in ("failed", "The guest did not react.", "shutdown failed &lt;rc=-9&gt;", "It still runs."):
         assert words in page, words
-    assert "To the server, to try again" in page and 'id="cancel"' not in page
+    assert "Try again" in page and 'id="cancel"' not in page
     assert 'hx-trigger="every 10s"' in page
 
 
@@ -111,3 +111,48 @@ def test_the_list_keeps_to_ones_own(browser: Browser, cast: Cast, mouth: Mouth, 
     assert stopping.domu is not None
     finish(mouth, stopping.domu, "failed", error={"code": "x", "text": "It is deaf."})
     assert "It is deaf." in text(browser(cast.owner).get(url, {"state": "failed"}))
+
+
+@pytest.mark.parametrize("outcome", ["failed", "refused", "cancelled"])
+def test_trying_again_is_a_new_operation(
+    browser: Browser, cast: Cast, mouth: Mouth, stopping: Operation, outcome: str
+) -> None:
+    assert stopping.domu is not None
+    url = reverse("operation_retry", args=[stopping.pk])
+    early = browser(cast.developer).post(url)
+    assert early.status_code == 409 and "cannot be tried again from here" in text(early)
+    finish(
+        mouth, stopping.domu, outcome, error={"code": "deaf", "text": "It is deaf.", "output": "xl: timeout"}
+    )
+    mouth.inventory({stopping.domu: "running"})
+    for name, args in (("operation", [stopping.pk]), ("server", [stopping.domu_id])):
+        assert ('id="retry"' in text(browser(cast.developer).get(reverse(name, args=args)))) is (
+            name == "operation" or outcome != "cancelled"
+        )
+        assert 'id="retry"' not in text(browser(cast.viewer).get(reverse(name, args=args)))
+    answer = browser(cast.developer).post(url)
+    again = stopping.domu.operations.open().get()
+    assert answer.url == reverse("operation", args=[again.pk])
+    assert (again.verb, again.by) == ("shutdown", cast.developer) and again.n > stopping.n
+    late = browser(cast.developer).post(url)
+    assert late.status_code == 409 and "Something else was asked for since" in text(late)
+
+
+def test_who_may_try_again(browser: Browser, cast: Cast, mouth: Mouth, stopping: Operation) -> None:
+    assert stopping.domu is not None
+    finish(mouth, stopping.domu, "failed", error={"code": "x", "text": "It is deaf.", "output": ""})
+    url = reverse("operation_retry", args=[stopping.pk])
+    assert browser(cast.owner).get(url).status_code == 405
+    assert browser(cast.viewer).post(url).status_code == 403
+    assert browser(cast.stranger).post(url).status_code == 404
+    assert not stopping.domu.operations.open().exists()
+
+
+def test_destroying_is_not_tried_again_by_one_click(
+    browser: Browser, cast: Cast, mouth: Mouth, running: Domu
+) -> None:
+    row = running.order(Verb.DESTROY, cast.owner)
+    finish(mouth, running, "failed", error={"code": "x", "text": "xl hangs.", "output": ""})
+    page = text(browser(cast.owner).get(reverse("server", args=[running.pk])))
+    assert "xl hangs." in page and 'id="retry"' not in page
+    assert browser(cast.owner).post(reverse("operation_retry", args=[row.pk])).status_code == 409

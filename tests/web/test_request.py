@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
-from accounts.models import Membership, Role
+from accounts.models import Mail, Membership, Role
 from accounts.models.quota import sums, used_by
-from tests.web.conftest import ASKED, Browser, Cast
+from tests.web.conftest import ASKED, Browser, Cast, make_loaders, make_version
 from tests.web.world import Mouth, make_dom0
-from vps.models import Domu, Operation, Request, Size
-from vps.xen.messages import Verb
+from vps.models import Conflict, Domu, Event, Operation, Request, Size
+from vps.xen.messages import ReportKind, Verb
 
 OWN = {"guest_os": "netbsd", "offer": "own", "memory_mib": "256", "vcpus": "1", "disk_mib": "1024"}
 
@@ -305,3 +308,126 @@ def test_the_list_filters_searches_and_pages(browser: Browser, cast: Cast) -> No
     found = text(operator.get(reverse("requests"), {"q": "web33"}))
     assert "web33<" in found and "web34<" not in found
     assert "No request has" in text(operator.get(reverse("requests"), {"q": "<script>"}))
+
+
+# Who looks after the kernel, and what it starts from
+
+
+def test_the_kernel_is_looked_after_inside(
+    browser: Browser, cast: Cast, mouth: Mouth, rung: list[Operation]
+) -> None:
+    page = text(browser(cast.owner).get(reverse("ask")))
+    assert "Who looks after the kernel?" in page and 'name="start_from"' not in page
+    post_ask(browser, cast, boot_method="own_disk")
+    asked = Request.objects.get()
+    assert asked.boot_method == "own_disk"
+    assert "Looked after inside the server." in text(
+        browser(cast.operator).get(reverse("request", args=[asked.pk]))
+    )
+    domu = asked.approve(cast.operator, mouth.dom0)
+    assert domu.boot_method == "own_disk" and not domu.boot().bootable
+    wrong = post_ask(browser, cast, name="web2", boot_method="pygrub")
+    assert wrong.status_code == 422 and Request.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("guest_os", "arguments"),
+    [pytest.param("netbsd", "", id="netbsd"), pytest.param("linux", "console=hvc0", id="linux")],
+)
+def test_starting_from_an_installer(
+    browser: Browser, cast: Cast, mouth: Mouth, rung: list[Operation], guest_os: str, arguments: str
+) -> None:
+    make_loaders()
+    installer = make_version(None, "install", role="installer")
+    make_version(None, "plain")
+    assert str(installer) in text(browser(cast.owner).get(reverse("ask")))
+    assert "plain 1" not in text(browser(cast.owner).get(reverse("ask")))
+    post_ask(browser, cast, guest_os=guest_os, start_from=installer.pk)
+    domu = Request.objects.get().approve(cast.operator, mouth.dom0)
+    (entry,) = domu.boot().entries
+    assert (entry.title, entry.arguments, entry.label) == ("Install install", arguments, "install 1")
+    (operation,) = domu.operations.all()
+    assert operation.verb == "prepare" and len(operation.body["domu"]["boot"]["entries"]) == 1
+
+
+def test_an_installer_that_cannot_be_taken_leaves_the_server_without(
+    browser: Browser, cast: Cast, mouth: Mouth, rung: list[Operation]
+) -> None:
+    installer = make_version(None, "install", role="installer")  # and there is no loader
+    post_ask(browser, cast, start_from=installer.pk)
+    domu = Request.objects.get().approve(cast.operator, mouth.dom0)
+    assert domu.menu_serial == 0 and domu.operations.get().verb == "prepare"
+    assert "no loader" in Event.objects.get(kind="boot.not_saved").reason
+
+
+def test_what_is_no_installer_of_the_catalogue_is_not_taken(browser: Browser, cast: Cast) -> None:
+    own = make_version(cast.tenant, "mine", role="installer")
+    make_version(None, "install", role="installer")
+    answer = post_ask(browser, cast, start_from=own.pk)
+    assert answer.status_code == 422 and "not offered any more" in text(answer)
+
+
+# Mail, and an end by itself
+
+
+def test_both_sides_get_mail(browser: Browser, cast: Cast, mouth: Mouth, rung: list[Operation]) -> None:
+    post_ask(browser, cast)
+    asked = Request.objects.get()
+    waiting = Mail.objects.filter(template="request_waiting")
+    assert {mail.to for mail in waiting} == {cast.operator.email, cast.second.email}
+    assert reverse("request", args=[asked.pk]) in waiting[0].text and "256 MiB of memory" in waiting[0].text
+    browser(cast.operator).post(
+        reverse("request_approve", args=[asked.pk]), approval(asked, mouth, words="welcome & enjoy")
+    )
+    decided = Mail.objects.get(template="request_decided")
+    assert decided.to == cast.owner.email and "web1: approved" in decided.subject
+    assert "welcome & enjoy" in decided.text
+    other = Request.ask(tenant=cast.tenant, by=cast.admin, name="web2", **ASKED)
+    other.refuse(cast.operator, "no room")
+    last = Mail.objects.filter(template="request_decided").latest("created_at")
+    assert (last.to, "no room" in last.text) == (cast.admin.email, True)
+    third = Request.ask(tenant=cast.tenant, by=cast.admin, name="web3", **ASKED)
+    third.withdraw(cast.admin)
+    assert Mail.objects.filter(template="request_decided").count() == 2
+
+
+def test_what_nobody_decides_ends_by_itself(
+    browser: Browser, cast: Cast, asked: Request, settings: Any
+) -> None:
+    page = text(browser(cast.owner).get(reverse("request", args=[asked.pk])))
+    assert f"Undecided, it ends by itself on {asked.expires_at:%Y-%m-%d}." in page
+    assert list(Request.objects.overdue()) == []
+    Request.objects.filter(pk=asked.pk).update(asked_at=timezone.now() - timedelta(days=14))
+    (overdue,) = Request.objects.overdue()
+    overdue.expire()
+    asked.refresh_from_db()
+    assert (asked.state, asked.decided_by) == ("expired", None) and used_by(asked.subject) == {}
+    mail = Mail.objects.get(template="request_decided")
+    assert mail.to == cast.owner.email and "Nobody decided" in mail.text
+    with pytest.raises(Conflict, match="was expired already"):
+        overdue.expire()
+    assert list(Request.objects.overdue()) == []
+    Request.ask(tenant=cast.tenant, by=cast.owner, name="web1", **ASKED)
+
+
+def test_the_history_that_an_operator_sees(
+    browser: Browser, cast: Cast, mouth: Mouth, running: Domu, rung: list[Operation]
+) -> None:
+    Request.ask(tenant=cast.tenant, by=cast.owner, name="web2", **ASKED).refuse(cast.operator, "no")
+    run = str(uuid4())
+    mouth.say(ReportKind.BOOTED, {"domu": str(running.pk), "run": run, "domid": 3, "boots": 1})
+    mouth.say(ReportKind.ENDED, {"domu": str(running.pk), "run": run, "reason": "crash", "next": "restart"})
+    Event.record("tenant.suspended", "Example was suspended", tenant=cast.tenant, reason="not paid")
+    asked = Request.ask(tenant=cast.tenant, by=cast.owner, name="web3", **{**ASKED, "vcpus": 4})
+    page = text(browser(cast.operator).get(reverse("request", args=[asked.pk])))
+    for words in (
+        "<dt>Requests so far</dt><dd>1 approved, 1 refused</dd>",
+        "<dt>Crashes in 30 days</dt><dd>1</dd>",
+        "Example was suspended",
+        "It would have as many cpus as dom0-a itself",
+        "NetBSD before release 6 uses one cpu only.",
+        'accesskey="a"',
+        "js/decide.js",
+    ):
+        assert words in page, words
+    assert "Crashes in 30 days" not in text(browser(cast.owner).get(reverse("request", args=[asked.pk])))

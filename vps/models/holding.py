@@ -6,9 +6,8 @@ larger any more. Of a domain that an old agent does not tell the size of, nothin
 
 from __future__ import annotations
 
-from accounts.models import Tenant
 from accounts.models.quota import use, used_by
-from vps.models.dom0 import BOOT_DISK_MIB, Dom0
+from vps.models.dom0 import BOOT_DISK_MIB
 from vps.models.domu import Domu
 
 
@@ -47,17 +46,20 @@ def _disk_mib(domu: Domu) -> int:
 
 
 def settle(domu: Domu, reason: str) -> None:
-    """Bring what is booked to what it holds. In the transaction of what changed; nothing is asked for.
+    """Bring what is booked to what it holds. In the transaction of what changed, its row locked; asks for nothing.
 
     What runs is booked also where it exceeds what was asked for: the ledgers say what is.
     """
-    tenant = Tenant.objects.select_for_update().get(pk=domu.tenant_id)
-    dom0 = Dom0.objects.select_for_update().get(pk=domu.dom0_id)
-    if domu.deleted_at or is_certain(domu):
-        use(tenant, _more(quota_of(domu), used_by(domu.subject)), domu.subject, reason, over=True)
-    if is_certain(domu):
-        dom0.promise(_more(room_of(domu), dom0.promised_to(domu.subject)), domu.subject, reason)
+    certain = is_certain(domu)
+    quota = _more(quota_of(domu), used_by(domu.subject))
+    if quota and (domu.deleted_at or certain):
+        use(domu.tenant, quota, domu.subject, reason, over=True)
+    room = _more(room_of(domu), domu.dom0.promised_to(domu.subject))
+    if room and certain:
+        domu.dom0.promise(room, domu.subject, reason)
 
 
 def _more(wanted: dict[str, int], booked: dict[str, int]) -> dict[str, int]:
-    return {name: wanted.get(name, 0) - booked.get(name, 0) for name in {**booked, **wanted}}
+    """What is to be booked yet (or, negative, given back); {} when they agree."""
+    found = {name: wanted.get(name, 0) - booked.get(name, 0) for name in {**booked, **wanted}}
+    return {name: amount for name, amount in found.items() if amount}

@@ -35,6 +35,9 @@ class State(models.TextChoices):
 OPEN = frozenset({State.QUEUED, State.SENT, State.ACCEPTED, State.RUNNING})
 ENDED = frozenset(set(State) - OPEN)
 
+# What one click may ask for again. Destroying and deleting have pages that want the name.
+RETRIED = frozenset({Verb.PREPARE, Verb.START, Verb.SHUTDOWN, Verb.REBOOT, Verb.PAUSE, Verb.UNPAUSE})
+
 # From which states a report or the sweep may move a row to which. A late report may end what was given up.
 MOVES: dict[str, frozenset[str]] = {
     State.SENT: frozenset({State.QUEUED}),
@@ -239,6 +242,28 @@ class Operation(models.Model):
                 dom0=self.dom0,
                 operation=self,
             )
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether it came to nothing, and is of a verb that one click may ask for again."""
+        return (
+            self.domu is not None
+            and self.verb in RETRIED
+            and self.state in ENDED - {State.DONE, State.SUPERSEDED}
+        )
+
+    def retry(self, by: User) -> Operation:
+        """Want the same once more, as of now. Raises Conflict when that cannot be, or is not what is meant now."""
+        if self.domu is None or not self.may_retry:
+            raise Conflict(
+                _("%(verb)s is %(state)s, and cannot be tried again from here.")
+                % {"verb": self.verb.capitalize(), "state": self.get_state_display()}
+            )
+        if self.domu.operations.filter(pk__gt=self.pk).exists():
+            raise Conflict(_("Something else was asked for since; look at the server how it is now."))
+        if self.verb == Verb.START:
+            return self.domu.start(by, self.reason)
+        return self.domu.order(Verb(self.verb), by, self.reason)
 
     def explain_open(self) -> str:
         """A sentence for somebody whose click came second."""

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery, Sum
+from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet, Subquery, Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -18,6 +18,7 @@ from accounts.models.quota import Resource, sums
 from vps.forms.domu import NameAgainForm
 from vps.forms.request import askable
 from vps.models import BootEntryRow, BootMenu, Conflict, Disk, Domu, Event, Nic, Operation, Request
+from vps.models.operation import State
 from vps.rendering import next_boot
 from vps.templatetags.berth import moving
 from vps.views.page import paged, show, sought
@@ -25,7 +26,7 @@ from vps.views.scope import get_domu_or_404
 from vps.xen.description import Boot, GuestOS
 from vps.xen.devices import disk_device
 from vps.xen.messages import Generation, MessageRefused, Verb
-from vps.xen.reconcile import Status
+from vps.xen.reconcile import Phase, Status
 
 METERS = (Resource.MEMORY, Resource.VCPUS, Resource.DISK)
 # What stands as a button beside the name; all other verbs are in the menu.
@@ -47,6 +48,7 @@ CLICKED: dict[Verb, Callable[..., Operation]] = {
     },
 }
 CONSOLE_FIRST = frozenset({Status.RUNNING, Status.STARTING, Status.REBOOTING})
+FAILED = frozenset({State.FAILED, State.REFUSED, State.LOST})
 ACTIVITY = 12
 
 
@@ -113,12 +115,15 @@ def _placed(waiting: Iterable[Request]) -> list[tuple[Request, int]]:
 
 
 def _lately_refused(tenants: QuerySet[Tenant]) -> QuerySet[Request]:
-    """Refused and not asked again under the same name: their words are to be read."""
-    again = Request.objects.filter(tenant__in=tenants).exclude(state=Request.State.REFUSED)
-    rows = Request.objects.filter(tenant__in=tenants, state=Request.State.REFUSED)
-    return (
-        rows.exclude(name__in=again.values("name")).select_related("decided_by").order_by("-decided_at")[:3]
+    """Refused and not asked for again: their words are to be read."""
+    again = Request.objects.filter(
+        tenant=OuterRef("tenant"),
+        kind=OuterRef("kind"),
+        name=OuterRef("name"),
+        asked_at__gt=OuterRef("asked_at"),
     )
+    rows = Request.objects.filter(~Exists(again), tenant__in=tenants, state=Request.State.REFUSED)
+    return rows.select_related("decided_by").order_by("-decided_at")[:3]
 
 
 def _meters(tenant: Tenant) -> list[dict[str, Any]]:
@@ -170,11 +175,20 @@ def _of(domu: Domu, user: User) -> dict[str, Any]:
         "operations": domu.operations.select_related("by")[:ACTIVITY],
         # What belongs to an operation is told by its own line.
         "events": domu.events.filter(operation=None)[:ACTIVITY],
+        "crashed": domu.phase == Phase.LIMIT.value and status is Status.CRASHED,
+        "failed": _failed(domu),
         "asked": domu.requests.filter(kind=Request.Kind.SERVER).first(),
         "resizing": domu.requests.waiting().filter(kind=Request.Kind.RESIZE).first(),
         "may_resize": not domu.deleted_at and domu.tenant.allows(user, Right.REQUEST),
         "may_undelete": domu.is_kept and domu.tenant.allows(user, Right.REQUEST),
     }
+
+
+def _failed(domu: Domu) -> Operation | None:
+    """The last operation, where it came to nothing and nothing is under way: the page says its words."""
+    last = domu.operations.order_by("-id").first()
+    shown = last and last.state in FAILED and not last.set_aside_at and not domu.purged_at
+    return last if shown else None
 
 
 def _domain(domu: Domu) -> dict[str, Any] | None:
@@ -221,7 +235,8 @@ def do(request: HttpRequest, pk: UUID, verb: str) -> HttpResponse:
         raise Http404 from error
     except Conflict as conflict:
         return page_of(request, pk, problem=str(conflict), status=409)
-    return redirect("server", pk)
+    # "Start with console": the agent attaches before the guest runs, so that the page has its first byte.
+    return redirect("console" if request.POST.get("to") == "console" else "server", pk)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

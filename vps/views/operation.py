@@ -52,6 +52,7 @@ def _page(request: HttpRequest, pk: UUID, *, problem: str = "", status: int = 20
         "operation": row,
         "problem": problem,
         "may_cancel": row.is_open and _may(request.user, row),
+        "may_retry": row.may_retry and _may(request.user, row),
         "events": Event.objects.visible_to(request.user).filter(operation=row).order_by("id"),
     }
     return show(
@@ -69,6 +70,20 @@ def _may(user: User, row: Operation) -> bool:
     if trial is not None and trial.tenant is not None:
         return user.is_operator or trial.tenant.allows(user, Right.OPERATE)
     return row.domu.allows(user, Right.OPERATE) if row.domu else user.is_operator
+
+
+@require_POST
+@login_required
+def retry(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """The same verb once more, as a new operation, if it may be done now."""
+    row = get_operation_or_404(request, pk)
+    if not _may(request.user, row):
+        raise PermissionDenied(_("Your role may look at operations but not try them again."))
+    try:
+        again = row.retry(request.user)
+    except Conflict as conflict:
+        return _page(request, pk, problem=str(conflict), status=409)
+    return redirect("operation", again.pk)
 
 
 @require_POST

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -119,9 +120,9 @@ def quota_ask(request: HttpRequest, pk: UUID) -> HttpResponse:
 def quota_limits(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Set the limits of a tenant, with the reason."""
     tenant = get_tenant_or_404(request, pk)
-    form = LimitsForm(request.POST)
     if tenant.role_of(request.user) is not None:
-        form.add_error(None, _("Nobody sets the limits of their own tenant; ask another operator."))
+        raise PermissionDenied(_("Nobody sets the limits of their own tenant; ask another operator."))
+    form = LimitsForm(request.POST)
     if not form.is_valid():
         return _page(request, tenant, form=form, status=422)
     with transaction.atomic():
