@@ -8,10 +8,13 @@ the new generation, and from then on the dom0's word of what is wanted and what 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
+from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models import F, Max
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from vps.chain import go_on_after_restoration
@@ -46,6 +49,8 @@ def go_on() -> Restored:
                     "output": "",
                 },
             )
+        # What the backup has as deleted may have been undeleted since: people get their days to look.
+        Domu.objects.kept().update(keep_until=timezone.now() + timedelta(days=settings.BERTH_KEEP_DAYS))
         # Whoever was logged out, or lost a right, since the backup was made must not be back.
         Session.objects.all().delete()
         go_on_after_restoration()

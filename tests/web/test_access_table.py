@@ -225,6 +225,7 @@ TABLE = [
         {},
     ),
     Address("dom0_samples", (LOGIN, 404, 404, 404, 404, 404, 200), the_dom0),
+    Address("dom0_room", (LOGIN, 404, 404, 404, 404, 404, 200), lambda w: [w.mouth.dom0.pk, "disk_mib"]),
     Address("dom0_enrol", (LOGIN, 404, 404, 404, 404, 404, 200)),
     Address("dom0_enrol", (LOGIN, 404, 404, 404, 404, 404, 200), data={"name": "host9", "bridge": "xenbr0"}),
     Address("dom0_accept", (LOGIN, 404, 404, 404, 404, 404, 302), the_dom0, {"accepts_new": "no"}),

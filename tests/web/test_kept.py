@@ -18,6 +18,7 @@ from tests.web.world import Mouth
 from vps.models import Conflict, Domu, Event, NoRoom, Operation, Request, kept
 from vps.models.dom0 import BOOT_DISK_MIB
 from vps.models.kept import purge_due
+from vps.restoration import go_on
 
 
 @pytest.fixture
@@ -206,3 +207,11 @@ def test_it_has_one_size(browser: Browser, cast: Cast, deleted: Domu) -> None:
     url = reverse("server_resize", args=[deleted.pk])
     answer = browser(cast.owner).post(url, {"memory_mib": "128", "vcpus": "1"})
     assert answer.status_code == 422 and "web1 was deleted" in text(answer)
+
+
+def test_a_restored_backup_gives_the_days_anew(cast: Cast, mouth: Mouth, deleted: Domu) -> None:
+    Domu.objects.filter(pk=deleted.pk).update(keep_until=timezone.now() - timedelta(hours=1))
+    go_on()
+    deleted.refresh_from_db()
+    assert deleted.keep_until is not None and deleted.keep_until > timezone.now() + timedelta(days=6)
+    assert not deleted.operations.open().exists()

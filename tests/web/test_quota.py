@@ -50,6 +50,15 @@ def test_others_see_nothing(browser: Browser, cast: Cast) -> None:
     assert browser(cast.owner).get(quota("quota_entries", cast.tenant, "gold")).status_code == 404
 
 
+def test_the_lines_of_a_dom0s_room(browser: Browser, cast: Cast, domu: Domu) -> None:
+    url = reverse("dom0_room", args=[domu.dom0_id, "memory_mib"])
+    page = text(browser(cast.operator).get(url))
+    assert "web1 was placed" in page and "+ 256 MiB" in page and reverse("server", args=[domu.pk]) in page
+    assert browser(cast.owner).get(url).status_code == 404
+    wrong = reverse("dom0_room", args=[domu.dom0_id, "gold"])
+    assert browser(cast.operator).get(wrong).status_code == 404
+
+
 # Asking for more
 
 

@@ -175,7 +175,7 @@ def _of(domu: Domu, user: User) -> dict[str, Any]:
         "operations": domu.operations.select_related("by")[:ACTIVITY],
         # What belongs to an operation is told by its own line.
         "events": domu.events.filter(operation=None)[:ACTIVITY],
-        "crashed": domu.phase == Phase.LIMIT.value and status is Status.CRASHED,
+        "crashed": domu.phase == Phase.LIMIT.value and status is Status.CRASHED and not domu.deleted_at,
         "failed": _failed(domu),
         "asked": domu.requests.filter(kind=Request.Kind.SERVER).first(),
         "resizing": domu.requests.waiting().filter(kind=Request.Kind.RESIZE).first(),

@@ -58,7 +58,7 @@ def quota_entries(request: HttpRequest, pk: UUID, resource: str) -> HttpResponse
     if kind in QuotaEntry.Kind.values:
         rows = rows.filter(kind=kind)
     page = paged(request, rows)
-    page.object_list = _named(page.object_list)
+    page.object_list = with_subjects(page.object_list)
     context = {
         "tenant": tenant,
         "resource": resource,
@@ -70,8 +70,8 @@ def quota_entries(request: HttpRequest, pk: UUID, resource: str) -> HttpResponse
     return show(request, "quota/entries.html", context)
 
 
-def _named(rows: Iterable[QuotaEntry]) -> list[QuotaEntry]:
-    """Each line with `about`: the row that it is booked on, three queries for all of them."""
+def with_subjects(rows: Iterable[Any]) -> list[Any]:
+    """Each line of a ledger with `about`: the row that it is booked on, three queries for all of them."""
     lines = list(rows)
     found: dict[str, Any] = {}
     for model in (Domu, Request, KernelVersion):
@@ -80,8 +80,8 @@ def _named(rows: Iterable[QuotaEntry]) -> list[QuotaEntry]:
         rows_of = model.objects.filter(pk__in=[pk for pk in ids if _is_uuid(pk)])  # type: ignore[attr-defined]
         found |= {f"{prefix}:{row.pk}": row for row in rows_of}
     for line in lines:
-        line.about = found.get(line.subject)  # type: ignore[attr-defined]
-        line.about_kind = line.subject.partition(":")[0]  # type: ignore[attr-defined]
+        line.about = found.get(line.subject)
+        line.about_kind = line.subject.partition(":")[0]
     return lines
 
 
