@@ -24,7 +24,7 @@ from accounts.models.quota import release, use
 from vps import inspection
 from vps.celery import app
 from vps.inspection import InspectionFailed, inspect_file
-from vps.models import Blob, Conflict, Event, KernelVersion, Upload
+from vps.models import Blob, Conflict, Event, KernelConfiguration, KernelVersion, Upload
 from vps.storage import keep_file, sum_of
 from vps.uploads import staging, subject
 
@@ -76,6 +76,7 @@ def inspect_version(version_id: str) -> None:
             raise
         _refuse(version, upload, _("It could not be inspected, by a fault of ours; upload it again later."))
         return
+    options = found.report.pop("options", None) or []
     original = keep_file(source, sha256)
     plain = keep_file(found.plain) if found.plain else None
     with transaction.atomic():
@@ -88,6 +89,8 @@ def inspect_version(version_id: str) -> None:
         )
         fresh.summary = str(found.report.get("summary") or found.report.get("reason") or "")[:500]
         fresh.save()
+        if options:
+            KernelConfiguration.objects.create(version=fresh, lines="\n".join(map(str, options)))
         _book(fresh, upload)
         Event.record(
             "kernel.inspected",

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import Resource, Tenant, User
 from accounts.models.quota import release, size_text, use
-from vps.models import Conflict, Event, Kernel, KernelVersion, Upload
+from vps.models import Conflict, Event, Kernel, KernelVersion, Upload, UploadToken
 
 _KERNEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -50,6 +50,7 @@ def begin(
     sha256: str = "",
     part: str = Upload.Part.KERNEL,
     onto: KernelVersion | None = None,
+    token: UploadToken | None = None,
 ) -> Upload:
     """Begin an upload of `size` bytes; `tenant` None is the catalogue. Raises UploadRefused, QuotaExceeded.
 
@@ -64,6 +65,7 @@ def begin(
             user=user,
             part=part,
             onto=onto,
+            token=token,
             kernel_name=kernel_name,
             filename=Path(filename).name[:255] or part,
             size=size,
@@ -223,20 +225,23 @@ def _kernel(upload: Upload) -> Kernel:
     return Kernel.objects.select_for_update().get(pk=kernel.pk)
 
 
+def abandon(upload: Upload, why: str) -> bool:
+    """Give up an open upload: its quota and its bytes are given back. Whether it was open."""
+    with transaction.atomic():
+        moved = Upload.objects.filter(pk=upload.pk, state=Upload.State.OPEN).update(
+            state=Upload.State.FAILED, error=why[:500]
+        )
+        if moved and upload.tenant is not None:
+            release(upload.tenant, subject(upload), "abandoned")
+    if moved:
+        staging(upload).unlink(missing_ok=True)
+    return bool(moved)
+
+
 def forget_abandoned() -> int:
     """Remove uploads that nobody went on with for a day; gives how many."""
     old = Upload.objects.filter(state=Upload.State.OPEN, touched_at__lt=timezone.now() - ABANDONED)
-    count = 0
-    for upload in old[:100]:
-        with transaction.atomic():
-            moved = Upload.objects.filter(pk=upload.pk, state=Upload.State.OPEN).update(
-                state=Upload.State.FAILED, error=_("It was not gone on with for a day.")
-            )
-            if moved and upload.tenant is not None:
-                release(upload.tenant, subject(upload), "abandoned")
-        staging(upload).unlink(missing_ok=True)
-        count += moved
-    return count
+    return sum(abandon(upload, _("It was not gone on with for a day.")) for upload in old[:100])
 
 
 def subject(upload: Upload) -> str:

@@ -19,7 +19,18 @@ from accounts.models import Role, User
 from tests.conftest import RedisServer
 from tests.web.conftest import ASKED, Browser, Cast, make_version
 from tests.web.world import Mouth, make_domu
-from vps.models import DirectApproval, Dom0, Domu, Operation, Request, Size, TrialBoot, Upload, kept
+from vps.models import (
+    DirectApproval,
+    Dom0,
+    Domu,
+    Operation,
+    Request,
+    Size,
+    TrialBoot,
+    Upload,
+    UploadToken,
+    kept,
+)
 from vps.redis import client
 from vps.xen.messages import Verb
 
@@ -52,6 +63,7 @@ class World:
     catalogue: Any
     upload: Upload
     direct: DirectApproval
+    token: UploadToken
     mouth: Mouth
     kept: Domu
     trial: TrialBoot
@@ -172,6 +184,35 @@ TABLE = [
     Address("kernel", (LOGIN, 404, 200, 200, 200, 200, 200), lambda world: [world.version.kernel_id]),
     Address("kernel", (LOGIN, 200, 200, 200, 200, 200, 200), lambda world: [world.catalogue.kernel_id]),
     Address("kernel_version", (LOGIN, 404, 200, 200, 200, 200, 200), lambda world: [world.version.pk]),
+    Address("api_kernel_versions", (405,) * 7, lambda world: [world.version.kernel_id]),
+    Address("api_kernel_verdict", (401,) * 7, lambda world: [world.version.pk]),
+    Address(
+        "kernel_token",
+        (LOGIN, 404, 403, 200, 200, 200, 403),
+        lambda world: [world.version.kernel_id],
+        {"name": "ci", "days": "30"},
+    ),
+    Address("kernel_token_revoke", (LOGIN, 404, 403, 302, 302, 302, 403), lambda w: [w.token.pk], {}),
+    Address("catalogue", (LOGIN, 200, 200, 200, 200, 200, 200)),
+    Address("kernel_compare", (LOGIN, 404, 404, 404, 404, 404, 404)),
+    Address(
+        "kernel_change",
+        (LOGIN, 404, 403, 302, 302, 302, 403),
+        lambda world: [world.version.kernel_id],
+        {"description": "ours"},
+    ),
+    Address(
+        "kernel_change",
+        (LOGIN, 403, 403, 403, 403, 403, 302),
+        lambda world: [world.catalogue.kernel_id],
+        {"description": "for all", "purpose": "rescue"},
+    ),
+    Address(
+        "kernel_version_change",
+        (LOGIN, 404, 403, 302, 302, 302, 403),
+        lambda world: [world.version.pk],
+        {"note": "built with npf"},
+    ),
     Address(
         "direct_ask",
         (LOGIN, 404, 403, 302, 302, 302, 403),
@@ -269,6 +310,7 @@ def world(
         make_version(None, "offered"),
         upload,
         DirectApproval.ask(make_version(cast.tenant, "direct"), cast.developer, "to see"),
+        UploadToken.make(bootable.menus.get().entries.get().version.kernel, cast.owner, "ci", 7)[0],
         mouth,
         old,
         a_trial(mouth, bootable),
@@ -367,7 +409,7 @@ def test_a_wrong_method_is_refused(cast: Cast, world: World, browser: Browser) -
     for name in POST_ONLY:
         args = rows[name].args(world)
         wrong[name] = browser(cast.operator).get(reverse(name, args=args)).status_code
-    for name in GET_ONLY - {"login", "kernel_upload_piece"}:
+    for name in GET_ONLY - {"login", "kernel_upload_piece", "api_kernel_versions"}:
         args = rows[name].args(world)
         wrong[name] = browser(cast.operator).post(reverse(name, args=args)).status_code
     # Not everybody may see that there is something to be asked wrongly: 404 is as good.
@@ -380,7 +422,11 @@ def test_ids_of_nothing_are_404(person: str, cast: Cast, world: World, browser: 
     got = {}
     for address in TABLE:
         args = address.args(world)
-        if not args or address.name in ("agent_blob", "well") or address.put:
+        if (
+            not args
+            or address.name in ("agent_blob", "well", "api_kernel_versions", "api_kernel_verdict")
+            or address.put
+        ):
             continue
         url = reverse(address.name, args=[uuid.uuid4(), *args[1:]])
         answer = browser(getattr(cast, person))

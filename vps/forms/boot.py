@@ -104,6 +104,17 @@ class MenuForm:
 
     # What can be done with it besides saving.
 
+    def put_in(self, version: str) -> None:
+        """Put a kernel version into the first empty row, or a new one, with its usual arguments."""
+        choice = self.choices.get(version) if version else None
+        if choice is None:
+            return
+        if not any(row.empty for row in self.rows):
+            self.change("add")
+        for row in [row for row in self.rows if row.empty][:1]:
+            row.version = version
+            row.arguments = choice.version.kernel.default_arguments or row.arguments
+
     def change(self, command: str) -> None:
         """`add`, `up:KEY`, `down:KEY`, `remove:KEY`; anything else changes nothing."""
         verb, _stop, key = command.partition(":")

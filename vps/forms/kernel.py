@@ -9,7 +9,8 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Right, Tenant, User
-from vps.models import KernelVersion, Upload
+from vps.models import Kernel, KernelVersion, Upload
+from vps.xen.names import NameRefused, check_arguments
 
 CATALOGUE = "catalogue"
 
@@ -72,6 +73,57 @@ class UploadForm(forms.Form):
             if mine or (version.kernel.tenant_id is None and self.user.is_operator):
                 return version
         raise forms.ValidationError(_("There is no such version among the kernels that you may change."))
+
+
+class KernelForm(forms.ModelForm):  # type: ignore[type-arg]
+    """What is said of a line of kernels. `purpose` is of the catalogue alone."""
+
+    class Meta:
+        model = Kernel
+        fields = ["description", "guest_os", "purpose", "default_arguments", "deprecated", "successor"]
+        widgets = {"description": forms.Textarea(attrs={"rows": 3})}
+        help_texts = {
+            "default_arguments": _("What an entry of a boot menu begins with: root=xbd0a, for instance."),
+            "deprecated": _("Empty while it is what one should take."),
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        kernel = self.instance
+        others = Kernel.objects.filter(tenant=kernel.tenant).exclude(pk=kernel.pk).order_by("name")
+        self.fields["successor"].queryset = others  # type: ignore[attr-defined]
+        if kernel.tenant_id is not None:
+            del self.fields["purpose"]
+
+    def clean_default_arguments(self) -> str:
+        try:
+            return check_arguments(self.cleaned_data["default_arguments"])
+        except NameRefused as error:
+            raise forms.ValidationError(str(error)) from error
+
+
+class VersionForm(forms.ModelForm):  # type: ignore[type-arg]
+    """What is said of one version."""
+
+    class Meta:
+        model = KernelVersion
+        fields = ["note", "deprecated"]
+        widgets = {"note": forms.Textarea(attrs={"rows": 3})}
+        help_texts = {"deprecated": _("Empty while it is what one should take.")}
+
+
+class TokenForm(forms.Form):
+    """A token for a build machine."""
+
+    name = forms.CharField(
+        label=_("Name"), max_length=63, help_text=_("Of the machine or the job that will have it.")
+    )
+    days = forms.TypedChoiceField(
+        label=_("Holds for"),
+        coerce=int,
+        choices=[(7, _("a week")), (30, _("30 days")), (90, _("90 days")), (365, _("a year"))],
+        initial=90,
+    )
 
 
 def uploadable(user: User) -> list[Tenant]:

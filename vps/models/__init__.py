@@ -11,13 +11,14 @@ from vps.models.dom0 import CapacityEntry, Dom0, NoRoom
 from vps.models.domu import Domu
 from vps.models.event import Chain, Event
 from vps.models.foreign import ForeignDomain
-from vps.models.kernel import Blob, Kernel, KernelVersion, Loader, Upload
+from vps.models.kernel import Blob, Kernel, KernelConfiguration, KernelVersion, Loader, Upload
 from vps.models.network import MacAddress, Nic
 from vps.models.operation import Operation
 from vps.models.request import Request
 from vps.models.sample import Sample
 from vps.models.size import Size
 from vps.models.trial import TrialBoot
+from vps.models.upload_token import UploadToken
 
 __all__ = [
     "Alarm",
@@ -36,6 +37,7 @@ __all__ = [
     "Event",
     "ForeignDomain",
     "Kernel",
+    "KernelConfiguration",
     "KernelVersion",
     "Loader",
     "MacAddress",
@@ -47,4 +49,5 @@ __all__ = [
     "Size",
     "TrialBoot",
     "Upload",
+    "UploadToken",
 ]

@@ -15,7 +15,7 @@ from accounts.models import Resource, Tenant, User
 from accounts.models.quota import release, use
 from vps.models.conflict import Conflict
 from vps.models.event import Event
-from vps.xen.description import BlobRef
+from vps.xen.description import BlobRef, GuestOS
 
 
 class Blob(models.Model):
@@ -31,6 +31,14 @@ class Blob(models.Model):
 
     def ref(self) -> BlobRef:
         return BlobRef(self.sha256, self.size)
+
+
+class Purpose(models.TextChoices):
+    """What a kernel of the catalogue is for."""
+
+    RUN = "run", gettext_lazy("to run servers")
+    INSTALL = "install", gettext_lazy("to install a system")
+    RESCUE = "rescue", gettext_lazy("to rescue a system")
 
 
 class KernelQuerySet(models.QuerySet["Kernel"]):
@@ -51,6 +59,26 @@ class Kernel(models.Model):
     tenant = models.ForeignKey(Tenant, models.PROTECT, null=True, blank=True, related_name="kernels")
     name = models.CharField(gettext_lazy("name"), max_length=63)
     in_catalogue = models.BooleanField(gettext_lazy("in the catalogue"), default=False)
+    description = models.TextField(gettext_lazy("description"), max_length=2000, blank=True)
+    guest_os = models.CharField(
+        gettext_lazy("guest system"),
+        max_length=8,
+        choices=[(os.value, os.value) for os in GuestOS],
+        blank=True,
+    )
+    purpose = models.CharField(
+        gettext_lazy("purpose"), max_length=8, choices=Purpose.choices, default=Purpose.RUN
+    )
+    default_arguments = models.CharField(gettext_lazy("usual arguments"), max_length=1024, blank=True)
+    deprecated = models.CharField(gettext_lazy("out of date because"), max_length=200, blank=True)
+    successor = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=gettext_lazy("successor"),
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = KernelQuerySet.as_manager()
@@ -67,6 +95,25 @@ class Kernel(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def change(self, by: User, **fields: Any) -> None:
+        """Description, guest system, purpose, arguments, out of date and for what: with the event of it."""
+        before = {name: _told(getattr(self, name)) for name in fields}
+        after = {name: _told(value) for name, value in fields.items()}
+        changed = [name for name in fields if before[name] != after[name]]
+        if not changed:
+            return
+        with transaction.atomic():
+            Kernel.objects.filter(pk=self.pk).update(**{name: fields[name] for name in changed})
+            Event.record(
+                "kernel.changed",
+                _("%(kernel)s was described anew") % {"kernel": self},
+                actor=by,
+                tenant=self.tenant,
+                before={name: before[name] for name in changed},
+                after={name: after[name] for name in changed},
+            )
+        self.refresh_from_db()
+
     def offer(self, offered: bool, by: User) -> None:
         """Offer a kernel of the catalogue to everybody, or stop offering it."""
         with transaction.atomic():
@@ -75,6 +122,10 @@ class Kernel(models.Model):
             self.in_catalogue = offered
             text = _("%(kernel)s is offered to everybody") if offered else _("%(kernel)s is offered no more")
             Event.record("kernel.catalogue", text % {"kernel": self}, actor=by, after={"offered": offered})
+
+
+def _told(value: Any) -> str:
+    return str(value.pk) if isinstance(value, models.Model) else str(value or "")
 
 
 class KernelVersionQuerySet(models.QuerySet["KernelVersion"]):
@@ -116,7 +167,8 @@ class KernelVersion(models.Model):
     made_from = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="+")
     report = models.JSONField(default=dict, blank=True)
     summary = models.CharField(max_length=500, blank=True)
-    note = models.TextField(blank=True)
+    note = models.TextField(gettext_lazy("notes"), max_length=4000, blank=True)
+    deprecated = models.CharField(gettext_lazy("out of date because"), max_length=200, blank=True)
     uploaded_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
@@ -158,6 +210,29 @@ class KernelVersion(models.Model):
             menu__domu__purged_at=None,
             menu__serial__gte=Least("menu__domu__menu_serial", "menu__domu__prepared_serial"),
         ).exists()
+
+    def change(self, by: User, *, note: str, deprecated: str) -> None:
+        """Notes, and why it is out of date ("" when it is not)."""
+        before = {"note": self.note, "deprecated": self.deprecated}
+        after = {"note": note, "deprecated": deprecated}
+        if before == after:
+            return
+        with transaction.atomic():
+            KernelVersion.objects.filter(pk=self.pk).update(**after)
+            Event.record(
+                "kernel.changed",
+                _("%(version)s was described anew") % {"version": self},
+                actor=by,
+                tenant=self.kernel.tenant,
+                before=before,
+                after=after,
+            )
+        self.refresh_from_db()
+
+    @property
+    def out_of_date(self) -> str:
+        """Why it should not be taken for anything new; "" when it may."""
+        return self.deprecated or self.kernel.deprecated
 
     @property
     def fixed(self) -> bool:
@@ -235,6 +310,18 @@ class KernelVersion(models.Model):
         return bool(self.report.get("pvh"))
 
 
+class KernelConfiguration(models.Model):
+    """The configuration that a kernel carries in itself, one option a line: large, and read seldom."""
+
+    version = models.OneToOneField(
+        KernelVersion, models.CASCADE, primary_key=True, related_name="configuration"
+    )
+    lines = models.TextField()
+
+    def __str__(self) -> str:
+        return f"configuration of {self.version}"
+
+
 class Upload(models.Model):
     """A file on its way in, piece by piece; `offset` bytes are safe in the staging file.
 
@@ -258,6 +345,9 @@ class Upload(models.Model):
     part = models.CharField(max_length=8, choices=Part.choices, default=Part.KERNEL)
     onto = models.ForeignKey(
         KernelVersion, models.CASCADE, null=True, blank=True, related_name="part_uploads"
+    )
+    token = models.ForeignKey(
+        "vps.UploadToken", models.SET_NULL, null=True, blank=True, related_name="uploads"
     )
     kernel_name = models.CharField(max_length=63)
     filename = models.CharField(max_length=255)

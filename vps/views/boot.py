@@ -72,7 +72,9 @@ def _asked_for(request: HttpRequest, domu: Domu) -> MenuForm:
     serial = request.GET.get("menu", "")
     if serial.isascii() and serial.isdigit() and len(serial) < 16:
         return MenuForm.of_menu(domu, get_object_or_404(domu.menus, serial=int(serial)))
-    return MenuForm.of_menu(domu, domu.menus.filter(serial=domu.menu_serial).first())
+    form = MenuForm.of_menu(domu, domu.menus.filter(serial=domu.menu_serial).first())
+    form.put_in(request.GET.get("add", ""))
+    return form
 
 
 def _page(

@@ -12,7 +12,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Prefetch, Q
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -22,11 +22,13 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts.models import QuotaExceeded, Right
 from vps import uploads
 from vps.forms.direct_approval import AskForm
-from vps.forms.kernel import UploadForm
+from vps.forms.kernel import KernelForm, TokenForm, UploadForm, VersionForm
 from vps.models import Conflict, DirectApproval, Kernel, KernelVersion, Upload
+from vps.views.kernel_facts import boots_of, entries_of, options_that_differ, side_by_side, with_counts
 from vps.views.scope import get_kernel_or_404, get_version_or_404, operator_required
 
 _READ = 256 * 1024
+BOOTS = 10  # of a version, that its page lists
 
 
 @login_required
@@ -56,8 +58,41 @@ def kernels(request: HttpRequest) -> HttpResponse:
 @require_safe
 def kernel(request: HttpRequest, pk: UUID) -> HttpResponse:
     """One kernel with all its versions."""
-    row = get_kernel_or_404(request, pk)
-    return render(request, "kernels/kernel.html", {"kernel": row, "versions": row.versions.all()})
+    return kernel_page(request, get_kernel_or_404(request, pk))
+
+
+def kernel_page(request: HttpRequest, row: Kernel, *, status: int = 200, **more: Any) -> HttpResponse:
+    may_change = _may(request, row)
+    context = {
+        "kernel": row,
+        "versions": with_counts(row.versions.select_related("uploaded_by", "kernel")),
+        "may_change": may_change,
+        "form": KernelForm(instance=row) if may_change else None,
+        "tokens": row.tokens.select_related("kernel__tenant", "made_by") if may_change else None,
+        "token_form": TokenForm(),
+        **more,
+    }
+    return render(request, "kernels/kernel.html", context, status=status)
+
+
+@login_required
+@require_safe
+def kernel_compare(request: HttpRequest) -> HttpResponse:
+    """Two versions side by side: `?a=` and `?b=`."""
+    pair = []
+    for name in ("a", "b"):
+        try:
+            pair.append(get_version_or_404(request, UUID(request.GET.get(name, ""))))
+        except ValueError as error:
+            raise Http404 from error
+    left, right = pair
+    context = {
+        "left": left,
+        "right": right,
+        "lines": side_by_side(left, right),
+        "options": options_that_differ(left, right),
+    }
+    return render(request, "kernels/compare.html", context)
 
 
 @login_required
@@ -149,7 +184,7 @@ def kernel_upload_piece(request: HttpRequest, pk: UUID) -> HttpResponse:
             413,
         )
     try:
-        uploads.receive(upload, offset, _body(request, length))
+        uploads.receive(upload, offset, body_of(request, length))
     except uploads.WrongOffset as error:
         return JsonResponse({"error": str(error), "offset": error.offset}, status=409)
     except (uploads.UploadRefused, Conflict) as error:
@@ -157,7 +192,7 @@ def kernel_upload_piece(request: HttpRequest, pk: UUID) -> HttpResponse:
     return JsonResponse(_where(upload))
 
 
-def _body(request: HttpRequest, length: int) -> Iterator[bytes]:
+def body_of(request: HttpRequest, length: int) -> Iterator[bytes]:
     """The request's body in small pieces; ends early where the sender breaks off."""
     left = length
     while left > 0:
@@ -197,10 +232,15 @@ def _context(request: HttpRequest, version: KernelVersion) -> dict[str, Any]:
     return {
         "version": version,
         "kernel": version.kernel,
-        "may_change": _may(request, version),
+        "may_change": _may(request, version.kernel),
         "part_uploads": parts.select_related("version__kernel").order_by("created_at"),
         "parts_move": any(part.state == Upload.State.INSPECTING for part in parts),
         "limit": settings.BERTH_KERNEL_LIMIT,
+        "entries": entries_of(version, request.user),
+        "boots": boots_of(version, request.user)[:BOOTS],
+        "well_on": version.boot_records.filter(well=True).values("domu").distinct().count(),
+        "form": VersionForm(instance=version),
+        "others": version.kernel.versions.exclude(pk=version.pk).filter(report__isnull=False)[:50],
         **_direct(request, version),
     }
 
@@ -219,8 +259,7 @@ def _direct(request: HttpRequest, version: KernelVersion) -> dict[str, Any]:
     return {"direct": asked, "direct_able": True, "direct_form": AskForm() if may_ask else None}
 
 
-def _may(request: HttpRequest, version: KernelVersion) -> bool:
-    tenant = version.kernel.tenant
-    if tenant is None:
+def _may(request: HttpRequest, kernel: Kernel) -> bool:
+    if kernel.tenant is None:
         return bool(request.user.is_operator)
-    return tenant.allows(request.user, Right.OPERATE)
+    return kernel.tenant.allows(request.user, Right.OPERATE)

@@ -16,6 +16,7 @@ from vps.xen.inspect.xennotes import Parameters
 
 FEATURES = ("npf", "ipsec", "xpci", "multiprocessor")
 SYMBOLS_LIMIT = 16 << 20
+OPTIONS_LIMIT = 160 << 10  # bytes of a report, of which a reader takes 256 KiB
 CONFIG_LIMIT = 1 << 20
 
 # Read at the first places where their fixed beginning stands, and not tried everywhere: a hostile file costs no more.
@@ -56,6 +57,7 @@ class Identity:
     configuration: str | None = None
     role: Role = Role.UNKNOWN
     features: dict[str, bool | None] = field(default_factory=lambda: dict.fromkeys(FEATURES))
+    options: list[str] = field(default_factory=list)
 
 
 def identify(elf: Elf, said: Parameters | None, setup_banner: str = "") -> Identity:
@@ -146,6 +148,7 @@ def _netbsd(elf: Elf, version: int | None, found: Identity) -> None:
     if config and found.configuration is None:
         name = _CONFIG_NAME.search(config[0])
         found.configuration = name[1] if name else None
+    found.options = _few_enough([" ".join(line.split("#", 1)[0].split()) for line in config])
     symbols = _symbols(elf)
     found.role = _netbsd_role(found.configuration or "", config, symbols)
     found.features = {name: _built_in(name, config, symbols) for name in FEATURES}
@@ -231,6 +234,18 @@ def _linux(elf: Elf, found: Identity, setup_banner: str) -> None:
     if config:
         for name, option in _LINUX_OPTIONS.items():
             found.features[name] = re.search(rb"^" + option + rb"=[ym]$", config, re.MULTILINE) is not None
+        found.options = _few_enough(
+            [
+                line.decode("ascii", "replace")
+                for line in re.findall(rb"^CONFIG_(\w+=.{1,200})$", config, re.MULTILINE)
+            ]
+        )
+
+
+def _few_enough(lines: list[str]) -> list[str]:
+    """The lines that say something and can be shown; none at all when they are too many to be told of."""
+    kept = [line for line in lines if line and line.isprintable()]
+    return kept if sum(len(line) + 4 for line in kept) <= OPTIONS_LIMIT else []
 
 
 def _linux_config(elf: Elf) -> bytes:

@@ -141,6 +141,7 @@ def _report(
         unpacked_size=len(kernel.elf.view) if kernel else None,
         summary="",
         warnings=[] if missing is None or kernel is None else [_missing(missing, kernel)],
+        options=who.options,
     )
     files = {path.value: "original" for path, refusal in refusals.items() if refusal is None}
     return _judged(blank, refusals, files)

@@ -28,6 +28,7 @@ class Report:
     pae          of i386 PV kernels alone; None where it does not apply
     sizes        in bytes; unpacked_size is the kernel's own
     warnings     sentences about a kernel that is taken
+    options      the lines of the embedded configuration (NetBSD: config(5); Linux: without CONFIG_), where there is one
     """
 
     verdict: str
@@ -55,6 +56,7 @@ class Report:
     unpacked_size: int | None
     summary: str
     warnings: list[str] = field(default_factory=list)
+    options: list[str] = field(default_factory=list)
     plain: Plain | None = None
 
     @property
