@@ -468,3 +468,13 @@ def test_too_large_says_both_sizes() -> None:
         "The file is 300 MiB; the limit is 256 MiB: use a smaller kernel, or strip its debug symbols."
     )
     assert (report.verdict, report.code, report.sha256) == ("refused", "too-large", None)
+
+
+def test_a_second_gzip_member_must_have_the_sum_of_the_first_for_grub() -> None:
+    """It looks for size and sum in the last eight bytes; libxenguest for the size alone (seen with GNU Mach)."""
+    kernel = netbsd()
+    same = inspect(compress(kernel, "gzip") * 2)
+    assert same.path_codes["pvgrub"] is same.path_codes["direct_pv"] is None
+    other = inspect(compress(kernel, "gzip") + compress(bytes(len(kernel)), "gzip"))
+    assert (other.path_codes["pvgrub"], other.path_codes["direct_pv"]) == (Code.TRAILING_BYTES, None)
+    assert other.verdict == "ok"

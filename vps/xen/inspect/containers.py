@@ -6,6 +6,7 @@ libxenguest (xg_dom_core.c, xc_dom_try_gunzip) unpacks gzip, once, to the size t
 
 from __future__ import annotations
 
+import zlib
 from typing import NamedTuple
 
 from vps.xen.inspect.elf import Blob
@@ -91,6 +92,13 @@ def _open_gzip(view: memoryview) -> Opened:
         )
         if inner in (Compression.XZ, Compression.LZO):
             grub = _filters(out.view[:claimed], inner)
+    if out.unused and zlib.crc32(out.view) != int.from_bytes(view[-8:-4], "little"):
+        # And the sum: gzio compares it once it has read all of the first member, which loading does.
+        grub = Refusal(
+            Code.TRAILING_BYTES,
+            "There is a second gzip member behind the first, and GRUB takes the sum of all from it: upload the file "
+            "without it, or packed with gzip anew.",
+        )
     return Opened(Compression.GZIP, xen, grub)
 
 
