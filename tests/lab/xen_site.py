@@ -116,10 +116,36 @@ class Server:
     def press(self, verb: str) -> None:
         way.press(self.site.owner, self.address, verb)
 
+    def start(self, *words: str) -> str:
+        """Press Start, and wait for one of these states, by default that it runs; gives the page's text.
+
+        libxl ends a script that takes more than 40 s, which happens to a slow dom0 with everything in order. One then
+        presses Start again.
+        """
+        words = words or ("running", "crashed", "rebooting", "not running, but should")
+        for _ in range(3):
+            self.press("start")
+            page = self.site.owner.wait_state(self.address, "stopped", *words, seconds=SLOW)
+            if page.state != "stopped":
+                return page.text
+            said = self.words_of_last_start()
+            if "because of timeout" not in said:
+                break
+        assert "stopped" in words, f"It did not start: {said or page.text}"
+        return page.text
+
+    def words_of_last_start(self) -> str:
+        """What the dom0 said of the last start, when it failed."""
+        return self.site.manage(
+            "from vps.models import Operation;"
+            f"o = Operation.objects.filter(domu_id='{self.id}', verb='start').latest('created_at');"
+            "print(o.error.get('output', ''))"
+        )
+
     @contextmanager
     def started(self) -> Iterator[Any]:
-        """Press Start, and sit down at the console."""
-        self.press("start")
+        """Start it, and sit down at the console once there is a domain: before, it shows the run before."""
+        self.start()
         with self.site.owner.console(self.address) as console:
             yield console
 
