@@ -39,7 +39,7 @@ def boot(server: Server, version: str, name: str, method: str = "pvgrub") -> str
     ("name", "kernel"),
     [
         # GRUB cannot read lz4 and zstd: the boot disk has the plain ELF.
-        pytest.param("cloud-lz4", lambda: guests().cloud),
+        pytest.param("cloud-lz4", lambda: guests().cloud, marks=pytest.mark.lab_ci),
         pytest.param("cloud-zstd", lambda: debian("linux-cloud-newer")),
         pytest.param("bzimage-xz", lambda: guests().kernel),
         pytest.param("plain-elf", lambda: guests().elf),
@@ -57,7 +57,7 @@ def test_an_upload_boots_through_the_loader(
 @pytest.mark.parametrize(
     ("name", "kernel"),
     [
-        pytest.param("direct-bzimage", lambda: guests().kernel),
+        pytest.param("direct-bzimage", lambda: guests().kernel, marks=pytest.mark.lab_ci),
         pytest.param("direct-elf", lambda: guests().elf),
     ],
 )
@@ -70,6 +70,7 @@ def test_a_kernel_of_the_catalogue_boots_directly(
     assert f"{server.name}-kernel-" in site.ssh.get(f"/etc/xen/{server.name}").decode()
 
 
+@pytest.mark.lab_ci
 def test_a_kernel_that_panics_is_told_and_built_anew(site: Site, server: Server) -> None:
     """Without a root; panic=1 would be a reboot, Linux's own way on Xen is a crash."""
     version = site.version(guests().cloud, "rescue", catalogue=True)
@@ -92,6 +93,7 @@ def test_a_pvh_kernel_boots_directly(site: Site, server: Server) -> None:
     assert "Hypervisor detected: Xen HVM" in text or "Booting paravirtualized kernel on Xen PVH" in text
 
 
+@pytest.mark.lab_ci
 @pytest.mark.parametrize("method", ["pvgrub", "direct"])
 def test_a_kernel_that_exits_at_once_leaves_the_server_stopped(
     site: Site, server: Server, tmp_path: Path, method: str
@@ -105,6 +107,7 @@ def test_a_kernel_that_exits_at_once_leaves_the_server_stopped(
     assert "powered off" in page, page
 
 
+@pytest.mark.lab_ci
 def test_a_kernel_of_the_wrong_bitness_fails_with_the_dom0s_own_words(
     site: Site, server: Server, tmp_path: Path
 ) -> None:
