@@ -15,6 +15,8 @@ from lab.ssh import Ssh
 from tests.lab.xen_site import Server, Site
 from tests.lab.xen_site import site as started_site
 
+STAGES: dict[str, float] = {}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.environ.get("BERTH_LAB") == "1":
@@ -26,7 +28,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """The boot matrix, as docs/boot-matrix.md has it: what was booted, how, and how long it took."""
+    """What the stages took, and the boot matrix as docs/boot-matrix.md has it."""
+    for stage, seconds in STAGES.items():
+        terminalreporter.line(f"{seconds:8.1f} s {stage}")
     rows = [
         f"| {report.nodeid.partition('::')[2]} | {word} | {report.duration:.0f} |"
         for word, reports in terminalreporter.stats.items()
@@ -52,7 +56,8 @@ def xen() -> Iterator[Machine]:
             f"or end what a killed run left: python -m lab --name {machine.name} stop"
         )
     machine.stop()
-    machine.start(dom0())
+    state = machine.start(dom0())
+    STAGES["Xen " + ("from its snapshot" if state.from_snapshot else "booted")] = state.seconds
     yield machine
     machine.stop()
 
@@ -73,6 +78,7 @@ def ssh(xen: Machine) -> Iterator[Ssh]:
 def site(xen: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One product with this dom0 for all tests that need one."""
     with started_site(xen, tmp_path_factory.mktemp("lab-product") / "data") as started:
+        STAGES["the dom0 enrolled until it was heard"] = started.joined
         yield started
 
 
