@@ -27,13 +27,18 @@ class Command(BaseCommand):
         parser.add_argument("folder", type=Path, nargs="?", help="with loaders.json and the images")
         parser.add_argument("--image", type=Path, help="one image, such as a legacy pv-grub")
         parser.add_argument("--kind", choices=Loader.Kind.values, help="what the image is")
-        parser.add_argument("--label", default="", help="what people call the image")
+        parser.add_argument(
+            "--label", default="", help="its version, as people call it: 'pv-grub of Xen 4.15'"
+        )
+        parser.add_argument("--built", default="", help="how it was built, or where it comes from")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["image"]:
             if not options["kind"]:
                 raise CommandError("An image needs --kind: pv64, pv32 or pvh.")
-            self._add(options["image"], options["kind"], options["label"] or options["image"].name, {})
+            image = options["image"]
+            build = {"file": image.name, "built": options["built"]}
+            self._add(image, options["kind"], options["label"] or image.name, build)
             return
         if not options["folder"]:
             raise CommandError("Name the folder that packaging/loaders/build wrote, or --image FILE.")
@@ -63,8 +68,25 @@ class Command(BaseCommand):
                 raise CommandError(f"{image} cannot be inspected: {error}") from error
             if report.get("role") != "loader":
                 raise CommandError(f"{image} is no loader: {report.get('summary') or report.get('reason')}")
+            if kind != (found := _kind(report)):
+                raise CommandError(
+                    f"{image} is an image for {found}, not for {kind}: {report.get('summary')}"
+                )
             sha256 = hashlib.sha256(copy.read_bytes()).hexdigest()
-            if build and build.get("sha256") != sha256:
+            if build.get("sha256", sha256) != sha256:
                 raise CommandError(f"{image} has the sum {sha256}, not the one that its list tells.")
+            build = {
+                **build,
+                "sha256": sha256,
+                "size": copy.stat().st_size,
+                "inspected": report.get("summary"),
+            }
             loader, made = Loader.add(kind, keep_file(copy, sha256), label, build)
         self.stdout.write(f"{loader}: {'added' if made else 'was there already'}, {sha256[:16]}")
+
+
+def _kind(report: dict[str, Any]) -> str:
+    """What an image can be used for, by its inspection."""
+    if not report.get("pv"):
+        return Loader.Kind.PVH.value
+    return (Loader.Kind.PV32 if report.get("architecture") == "x86_32" else Loader.Kind.PV64).value
