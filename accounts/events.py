@@ -5,12 +5,13 @@ That list also knows servers and hosts, which accounts do not: settings.BERTH_EV
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
 
-from accounts.models import User
+if TYPE_CHECKING:
+    from accounts.models import User
 
 
 def record(kind: str, text: str, *, actor: User | None, **fields: Any) -> None:

@@ -42,6 +42,8 @@ BERTH_AGENT_WEB_URL = env.str("BERTH_AGENT_WEB_URL", default="")
 BERTH_SIGNING_KEY_FILE = Path(env.str("BERTH_SIGNING_KEY_FILE", default=str(BERTH_DATA_DIR / "signing.key")))
 
 SECRET_KEY = secret("BERTH_SECRET_KEY", default="insecure-only-for-tests" if DEBUG else None)
+# The one before, when it was rolled: sessions, letters and second factors that it sealed stay good.
+SECRET_KEY_FALLBACKS = [_old] if (_old := secret("BERTH_SECRET_KEY_OLD", default="none")) != "none" else []
 _base = urlsplit(BERTH_BASE_URL)
 if _base.scheme not in ("http", "https") or not _base.hostname:
     raise ImproperlyConfigured(
@@ -62,6 +64,10 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_htmx",
     "accounts",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
     "vps.apps.VpsConfig",
 ]
 
@@ -76,6 +82,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "accounts.middleware.SecondFactorMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "vps.middleware.RequestIdMiddleware",
 ]
@@ -94,6 +102,7 @@ TEMPLATES = [
                 "django.contrib.messages.context_processors.messages",
                 "csp.context_processors.nonce",
                 "vps.context.page",
+                "accounts.context.suspensions",
             ],
         },
     }
@@ -120,6 +129,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
@@ -134,6 +144,57 @@ if _base.scheme == "https":
     SECURE_SSL_REDIRECT = True
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_HSTS_SECONDS = 31536000
+
+# Accounts: allauth, with our words (accounts/adapter.py), forms, templates and addresses (accounts/urls.py).
+ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_CHANGE_EMAIL = True
+ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True  # in the browser that signed up, no other
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False  # nobody may have us write to strangers
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 600  # seconds after which a log-in is not fresh any more
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = _base.scheme
+ACCOUNT_FORMS = {
+    "login": "accounts.forms.entrance.LoginForm",
+    "signup": "accounts.forms.entrance.SignUpForm",
+    "reset_password": "accounts.forms.entrance.ResetForm",
+    "reset_password_from_key": "accounts.forms.entrance.NewPasswordForm",
+    "reauthenticate": "accounts.forms.entrance.PasswordAgainForm",
+    "change_password": "accounts.forms.me.ChangePasswordForm",
+    "set_password": "accounts.forms.me.SetPasswordForm",
+    "add_email": "accounts.forms.me.AddressForm",
+}
+MFA_ADAPTER = "accounts.adapter.SecondFactorAdapter"
+MFA_FORMS = {
+    "authenticate": "accounts.forms.second_factor.CodeForm",
+    "reauthenticate": "accounts.forms.second_factor.CodeAgainForm",
+    "activate_totp": "accounts.forms.second_factor.ActivateForm",
+    "add_webauthn": "accounts.forms.second_factor.PasskeyForm",
+    "edit_webauthn": "accounts.forms.second_factor.RenameForm",
+    "login_webauthn": "accounts.forms.second_factor.PasskeyLoginForm",
+    "authenticate_webauthn": "accounts.forms.second_factor.PasskeyCodeForm",
+    "reauthenticate_webauthn": "accounts.forms.second_factor.PasskeyAgainForm",
+}
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_TOTP_ISSUER = "Berth"
+MFA_TOTP_TOLERANCE = 1  # periods of 30 s
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = _base.scheme == "http"  # browsers take localhost only
+# How many proxies in front of the web add to X-Forwarded-For: limits are counted by the visitor's address.
+ALLAUTH_TRUSTED_PROXY_COUNT = env.int("BERTH_PROXIES", default=1 if _base.scheme == "https" else 0)
+# Limits on log-in, sign-up and reset must hold over all workers and while Redis is away.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "accounts_cache",
+        "OPTIONS": {"MAX_ENTRIES": 50_000},
+    }
+}
 
 _gateway = [BERTH_GATEWAY_URL] if BERTH_GATEWAY_URL else []
 CONTENT_SECURITY_POLICY = {

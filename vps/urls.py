@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from django.contrib.auth import views as auth
 from django.urls import include, path
 
 from vps.views import (
@@ -27,6 +26,7 @@ from vps.views import (
     search,
     size,
     stuck,
+    tenant,
     trial,
 )
 from vps.views import request as requests
@@ -38,8 +38,6 @@ urlpatterns = [
     path("stuck/", stuck.stuck_page, name="stuck"),
     path("stuck/operations/<uuid:pk>/<slug:do>/", stuck.stuck_operation, name="stuck_operation"),
     path("stuck/servers/<uuid:pk>/<slug:do>/", stuck.stuck_server, name="stuck_server"),
-    path("log-in/", auth.LoginView.as_view(template_name="accounts/login.html"), name="login"),
-    path("log-out/", auth.LogoutView.as_view(), name="logout"),
     # Requests
     path("ask/", requests.ask, name="ask"),
     path("requests/", requests.requests, name="requests"),
@@ -67,6 +65,8 @@ urlpatterns = [
     path("servers/<uuid:pk>/delete/", kept.delete, name="server_delete"),
     path("servers/<uuid:pk>/undelete/", kept.undelete, name="server_undelete"),
     path("servers/<uuid:pk>/purge/", kept.purge, name="server_purge"),
+    path("servers/<uuid:pk>/lock/", tenant.lock_server, name="server_lock"),
+    path("servers/<uuid:pk>/unlock/", tenant.unlock_server, name="server_unlock"),
     path("servers/<uuid:pk>/do/<slug:verb>/", domu.do, name="server_do"),
     path("servers/<uuid:pk>/console/", console.console, name="console"),
     path("servers/<uuid:pk>/console/ticket/", console.console_ticket, name="console_ticket"),
@@ -113,6 +113,11 @@ urlpatterns = [
     path("dom0s/<uuid:pk>/accept/", dom0.accept, name="dom0_accept"),
     path("dom0s/<uuid:pk>/trials/", trial.set_aside, name="dom0_trials"),
     path("dom0s/<uuid:pk>/credential/", dom0.credential, name="dom0_credential"),
+    # Tenants, for operators
+    path("tenants/", tenant.tenants, name="tenants"),
+    path("tenants/<uuid:pk>/", tenant.tenant, name="tenant"),
+    path("tenants/<uuid:pk>/suspend/", tenant.suspend, name="tenant_suspend"),
+    path("tenants/<uuid:pk>/lift/", tenant.lift, name="tenant_lift"),
     # For machines
     path("agent/blobs/<slug:sha256>", agent.blob, name="agent_blob"),
     path("well/<str:key>/", boot_try.well, name="well"),

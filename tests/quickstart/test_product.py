@@ -27,7 +27,7 @@ def logged_in(web: str, login: Login) -> bool:
         page = client.get("/log-in/")
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
         assert token is not None, page.text
-        form = {"csrfmiddlewaretoken": token[1], "username": login.email, "password": login.password}
+        form = {"csrfmiddlewaretoken": token[1], "login": login.email, "password": login.password}
         client.post("/log-in/", data=form, headers={"Referer": f"{web}/log-in/"})
         return "sessionid" in client.cookies
 

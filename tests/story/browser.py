@@ -187,7 +187,7 @@ class Browser:
 
     def log_in(self, email: str, password: str) -> Page:
         page = self.get("/log-in/")
-        page = self.submit(page.form(having="password"), username=email, password=password)
+        page = self.submit(page.form(having="password"), login=email, password=password)
         if "/log-in/" in page.address:
             raise NotAsExpected(f"{email} could not log in: {page.text[:300]}")
         return page

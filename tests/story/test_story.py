@@ -36,7 +36,7 @@ def visitor(browser: Browser, product: Product, width: int = 1280) -> Page:
 
 def log_in(page: Page, email: str, password: str) -> None:
     page.goto("/log-in/")
-    page.fill("[name=username]", email)
+    page.fill("[name=login]", email)
     page.fill("[name=password]", password)
     page.click("main button")
     expect(page.get_by_role("button", name="Log out")).to_be_visible()

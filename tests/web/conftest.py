@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from allauth.account.internal.userkit import user_id_to_str
+from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.test import Client
@@ -65,6 +68,8 @@ def cast(db: None) -> Cast:
         )
         for name in ("operator", "second")
     }
+    for operator in operators.values():
+        set_up_second_factor(operator)
     tenant, other = Tenant.objects.create(name="Example"), Tenant.objects.create(name="Elsewhere")
     for each in (tenant, other):
         grant_default(each)
@@ -72,6 +77,22 @@ def cast(db: None) -> Cast:
         Membership.objects.create(tenant=tenant, user=people[role.value], role=role)
     Membership.objects.create(tenant=other, user=people["stranger"], role=Role.OWNER)
     return Cast(tenant, other, **people, **operators)
+
+
+def set_up_second_factor(user: User) -> str:
+    """An authenticator app, without which operators get nowhere outside the quick start; gives its key."""
+    secret = generate_totp_secret()
+    TOTP.activate(user, secret)
+    return secret
+
+
+def log_in_freshly(client: Client, user: User) -> Client:
+    """What a session holds after a log-in by form, which `fresh_login_required` asks for."""
+    session = client.session
+    session["account_authentication_methods"] = [{"method": "password", "at": time.time()}]
+    session["account_authentication_methods_user"] = user_id_to_str(user)
+    session.save()
+    return client
 
 
 @pytest.fixture

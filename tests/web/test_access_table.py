@@ -9,15 +9,18 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import pytest
+from allauth.usersessions.models import UserSession
 from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
 
-from accounts.models import Role, User
+from accounts.models import Invitation, Mail, Membership, Role, SshKey, User
 from tests.conftest import RedisServer
-from tests.web.conftest import ASKED, Browser, Cast, make_version
+from tests.web.conftest import ASKED, Browser, Cast, log_in_freshly, make_version
 from tests.web.world import Mouth, make_domu
 from vps.models import (
     DirectApproval,
@@ -67,6 +70,12 @@ class World:
     mouth: Mouth
     kept: Domu
     trial: TrialBoot
+    member: Membership
+    invitation: UUID
+    customer: UUID
+    token: str
+    key: UUID
+    session: int
 
 
 def the_domu(world: World) -> list[Any]:
@@ -92,6 +101,14 @@ def the_kept(world: World) -> list[Any]:
 LIMITS = {"servers": "9", "memory_mib": "9000", "vcpus": "9", "disk_mib": "90000", "kernel_mib": "90"}
 
 
+def the_member(world: World) -> list[Any]:
+    return [world.member.pk]
+
+
+def the_person(world: World) -> list[Any]:
+    return [world.member.user_id]
+
+
 def approval(world: World) -> dict[str, str]:
     return {"dom0": str(world.mouth.dom0.pk), "memory_mib": "256", "vcpus": "1", "disk_mib": "1024"}
 
@@ -109,8 +126,89 @@ TABLE = [
         {},
     ),
     Address("stuck_server", (LOGIN, 404, 404, 404, 404, 404, 302), lambda w: [w.domu.pk, "stopped"], {}),
-    Address("login", (200, 200, 200, 200, 200, 200, 200)),
+    # Before one is in
+    Address("login", (200, 302, 302, 302, 302, 302, 302)),
+    Address("account_login", (200, 302, 302, 302, 302, 302, 302)),
+    Address("mfa_authenticate", (302,) * 7),
+    Address("mfa_login_webauthn", (302,) * 7),
+    Address("account_inactive", (200,) * 7),
     Address("logout", (302, 302, 302, 302, 302, 302, 302), data={}),
+    Address("account_signup", (200, 302, 302, 302, 302, 302, 302)),
+    Address("account_email_verification_sent", (200,) * 7),
+    Address("account_confirm_email", (200,) * 7, lambda world: ["nothing"]),
+    Address("account_reset_password", (200,) * 7),
+    Address("account_reset_password_done", (200,) * 7),
+    Address("account_reset_password_from_key", (200,) * 7, lambda world: ["abc", "x-y"]),
+    Address("account_reset_password_from_key_done", (200,) * 7),
+    Address("invitation", (200,) * 7, lambda world: [world.token]),
+    Address("invitation", (200, 409, 409, 409, 409, 409, 409), lambda world: [world.token], {}),
+    # Once more who one is: 302 where the person has no such means
+    Address("account_reauthenticate", (LOGIN, 200, 200, 200, 200, 200, 200)),
+    Address("mfa_reauthenticate", (LOGIN, 302, 302, 302, 302, 302, 200)),
+    Address("mfa_reauthenticate_webauthn", (LOGIN, 302, 302, 302, 302, 302, 302)),
+    # Oneself. What changes how one logs in wants a fresh log-in: 302 leads there
+    Address("me", (LOGIN, 200, 200, 200, 200, 200, 200)),
+    Address("me", (LOGIN, 302, 302, 302, 302, 302, 302), data={"name": "Other"}),
+    Address("account_email", (LOGIN, 200, 200, 200, 200, 200, 200)),
+    Address("account_change_password", (LOGIN, 200, 200, 200, 200, 200, 200)),
+    Address("account_set_password", (LOGIN, 302, 302, 302, 302, 302, 302)),
+    Address("sessions", (LOGIN, 200, 200, 200, 200, 200, 200)),
+    Address("sessions_end_others", (LOGIN, 302, 302, 302, 302, 302, 302), data={}),
+    Address("session_end", (LOGIN, 404, 404, 404, 404, 302, 404), lambda world: [world.session], {}),
+    Address("ssh_keys", (LOGIN, 200, 200, 200, 200, 200, 200)),
+    Address("ssh_keys", (LOGIN, 422, 422, 422, 422, 422, 422), data={"key": "rubbish"}),
+    Address("ssh_key_remove", (LOGIN, 404, 404, 404, 404, 302, 404), lambda world: [world.key], {}),
+    Address("mfa_index", (LOGIN, 200, 200, 200, 200, 200, 200)),
+    Address("mfa_activate_totp", (302,) * 7),
+    Address("mfa_deactivate_totp", (LOGIN, 404, 404, 404, 404, 404, 302)),
+    Address("mfa_view_recovery_codes", (LOGIN, 404, 404, 404, 404, 404, 404)),
+    Address("mfa_generate_recovery_codes", (302,) * 7),
+    Address("mfa_download_recovery_codes", (LOGIN, 404, 404, 404, 404, 404, 404)),
+    Address("mfa_list_webauthn", (LOGIN, 200, 200, 200, 200, 200, 200)),
+    Address("mfa_add_webauthn", (302,) * 7),
+    Address("mfa_edit_webauthn", (302,) * 7, lambda world: [1]),
+    Address("mfa_remove_webauthn", (302,) * 7, lambda world: [1]),
+    # The people of a tenant; `member` is the viewer
+    Address("people", (LOGIN, 302, 302, 302, 302, 302, 200)),
+    Address("members", (LOGIN, 404, 200, 200, 200, 200, 404), the_tenant),
+    Address(
+        "members",
+        (LOGIN, 404, 403, 403, 302, 302, 404),
+        the_tenant,
+        {"email": "new@example.org", "role": "viewer"},
+    ),
+    Address("member_role", (LOGIN, 404, 403, 403, 302, 302, 404), the_member, {"role": "developer"}),
+    Address("member_remove", (LOGIN, 404, 200, 403, 200, 200, 404), the_member),
+    Address("member_remove", (LOGIN, 404, 302, 403, 302, 302, 404), the_member, {}),
+    Address("invitation_revoke", (LOGIN, 404, 403, 403, 302, 302, 404), lambda w: [w.invitation], {}),
+    # People and tenants, for operators; what an operator does to people wants a fresh log-in
+    Address("outbox", (LOGIN, 404, 404, 404, 404, 404, 200)),
+    Address("installation", (LOGIN, 404, 404, 404, 404, 404, 200)),
+    Address("installation", (LOGIN, 404, 404, 404, 404, 404, 302), data={"sign_up": "open"}),
+    Address("persons", (LOGIN, 404, 404, 404, 404, 404, 200)),
+    Address("persons", (LOGIN, 404, 404, 404, 404, 404, 302), data={"email": "new@example.org"}),
+    Address("person", (LOGIN, 404, 404, 404, 404, 404, 200), the_person),
+    *(
+        Address(f"person_{deed}", (LOGIN, 404, 404, 404, 404, 404, 302), the_person, data)
+        for deed in ("close", "open", "make_operator", "unmake_operator")
+        for data in (None, {"why": "words"})
+    ),
+    Address(
+        "customer_invitation_revoke",
+        (LOGIN, 404, 404, 404, 404, 404, 302),
+        lambda world: [world.customer],
+        {},
+    ),
+    Address("tenants", (LOGIN, 404, 404, 404, 404, 404, 200)),
+    Address("tenant", (LOGIN, 404, 404, 404, 404, 404, 200), the_tenant),
+    Address("tenant_suspend", (LOGIN, 404, 404, 404, 404, 404, 200), the_tenant),
+    Address("tenant_suspend", (LOGIN, 404, 404, 404, 404, 404, 302), the_tenant, {"why": "unpaid"}),
+    Address("tenant_lift", (LOGIN, 404, 404, 404, 404, 404, 200), the_tenant),
+    Address("tenant_lift", (LOGIN, 404, 404, 404, 404, 404, 409), the_tenant, {"why": "paid"}),
+    Address("server_lock", (LOGIN, 404, 404, 404, 404, 404, 200), the_domu),
+    Address("server_lock", (LOGIN, 404, 404, 404, 404, 404, 302), the_domu, {"why": "abuse"}),
+    Address("server_unlock", (LOGIN, 404, 404, 404, 404, 404, 200), the_domu),
+    Address("server_unlock", (LOGIN, 404, 404, 404, 404, 404, 409), the_domu, {"why": "ok"}),
     # Requests
     Address("ask", (LOGIN, 200, 403, 403, 200, 200, 403)),
     Address(
@@ -273,8 +371,6 @@ TABLE = [
     Address("dom0_trials", (LOGIN, 404, 404, 404, 404, 404, 302), the_dom0, {"trials": "yes"}),
     Address("dom0_credential", (LOGIN, 404, 404, 404, 404, 404, 200), the_dom0),
     Address("dom0_credential", (LOGIN, 404, 404, 404, 404, 404, 200), the_dom0, {"name": "dom0-a"}),
-    # Accounts
-    Address("outbox", (LOGIN, 404, 404, 404, 404, 404, 200)),
     # For machines
     Address("agent_blob", (401,) * 7, lambda world: [world.version.original_id]),
     Address("well", (404,) * 7, lambda world: ["a-word-of-no-try"]),
@@ -314,6 +410,12 @@ def world(
         mouth,
         old,
         a_trial(mouth, bootable),
+        cast.tenant.memberships.get(user=cast.viewer),
+        Invitation.invite("guest@example.org", cast.owner, cast.tenant, Role.VIEWER).pk,
+        Invitation.invite("customer@example.org", cast.operator).pk,
+        a_token(cast),
+        SshKey.objects.create(user=cast.owner, line="ssh-ed25519 x", kind="ssh-ed25519", bits=256).pk,
+        UserSession.objects.create(user=cast.owner, ip="192.0.2.1", session_key="x", user_agent="y").pk,
     )
     client().close()
     client.cache_clear()
@@ -325,6 +427,13 @@ def a_trial(mouth: Mouth, domu: Domu) -> TrialBoot:
     return TrialBoot.objects.create(
         version=version, tenant=domu.tenant, dom0=mouth.dom0, operation=operation, memory_mib=256, limit=60
     )
+
+
+def a_token(cast: Cast) -> str:
+    """The token of an invitation that waits for somebody who has no account yet."""
+    Invitation.invite("third@example.org", cast.owner, cast.tenant, Role.VIEWER)
+    letter = Mail.objects.filter(to="third@example.org").get().text
+    return letter.split("/invitations/")[1].split("/")[0]
 
 
 def people(cast: Cast) -> dict[str, User | None]:
@@ -346,23 +455,25 @@ def ask(browser: Client, address: Address, world: World) -> int:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(
-    "address",
-    [
-        pytest.param(row, id=f"{row.name}-{'get' if row.data is None else 'post'}-{i}")
-        for i, row in enumerate(TABLE)
-    ],
-)
-def test_everybody_gets_what_the_table_says(
-    address: Address, cast: Cast, world: World, browser: Browser
-) -> None:
-    got = {}
-    for name, person in people(cast).items():
-        # Each person finds the world as it was.
-        with transaction.atomic():
-            got[name] = ask(browser(person), address, world)
-            transaction.set_rollback(True)
-    assert got == dict(zip(PEOPLE, address.wanted, strict=True))
+@pytest.mark.timeout(600)
+def test_everybody_gets_what_the_table_says(cast: Cast, world: World, browser: Browser) -> None:
+    """One world for all lines: it takes longer to make than to ask seven people of it."""
+    wrong = {}
+    for number, address in enumerate(TABLE):
+        Dom0.objects.update(heard_at=timezone.now())  # on a busy machine the lines before took their time
+        got = {}
+        for name, person in people(cast).items():
+            # Each person finds the world as it was.
+            with transaction.atomic():
+                got[name] = ask(browser(person), address, world)
+                transaction.set_rollback(True)
+        wanted = dict(zip(PEOPLE, address.wanted, strict=True))
+        if got != wanted:
+            how = "GET" if address.data is None else "POST"
+            wrong[f"{number} {how} {address.name}"] = {
+                name: f"{got[name]}, not {wanted[name]}" for name in got if got[name] != wanted[name]
+            }
+    assert not wrong, "\n".join(f"{line}: {people}" for line, people in wrong.items())
 
 
 def names(resolver: URLResolver | None = None) -> set[str]:
@@ -382,24 +493,11 @@ def test_every_address_is_in_the_table() -> None:
     assert names() == {address.name for address in TABLE}
 
 
-# Addresses that only change things, and what may not be asked of those that only show.
-POST_ONLY = {address.name for address in TABLE if address.data is not None} - {
-    "ask",
-    "boot",
-    "boot_try",
-    "well",
-    "server_destroy",
-    "server_delete",
-    "server_purge",
-    "server_resize",
-    "quota_ask",
-    "quota_default",
-    "dom0_enrol",
-    "dom0_credential",
-}
-GET_ONLY = {address.name for address in TABLE} - {
-    address.name for address in TABLE if address.data is not None
-}
+# Addresses that only change things, and those that only show. allauth's mostly do both.
+SHOWN = {address.name for address in TABLE if address.data is None}
+CHANGED = {address.name for address in TABLE if address.data is not None}
+POST_ONLY = CHANGED - SHOWN
+GET_ONLY = {name for name in SHOWN - CHANGED if not name.startswith(("account_", "mfa_"))}
 
 
 @pytest.mark.django_db
@@ -424,12 +522,13 @@ def test_ids_of_nothing_are_404(person: str, cast: Cast, world: World, browser: 
         args = address.args(world)
         if (
             not args
-            or address.name in ("agent_blob", "well", "api_kernel_versions", "api_kernel_verdict")
+            or not isinstance(args[0], UUID)
+            or address.name in ("api_kernel_versions", "api_kernel_verdict")
             or address.put
         ):
             continue
         url = reverse(address.name, args=[uuid.uuid4(), *args[1:]])
-        answer = browser(getattr(cast, person))
+        answer = log_in_freshly(browser(getattr(cast, person)), getattr(cast, person))
         status = (answer.get(url) if address.data is None else answer.post(url, address.data)).status_code
         got[address.name] = status
     assert set(got.values()) == {404}, got

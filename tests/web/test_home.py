@@ -26,10 +26,10 @@ def test_everybody_comes_to_their_own_first_page(browser: Browser, cast: Cast) -
 def test_logging_in_and_out(cast: Cast) -> None:
     client = Client()
     url = reverse("login")
-    wrong = client.post(url, {"username": "owner@example.org", "password": "wrong"})
-    assert wrong.status_code == 200 and "Please enter a correct" in text(wrong)
+    wrong = client.post(url, {"login": "owner@example.org", "password": "wrong"})
+    assert wrong.status_code == 200 and "No account has this address and this password." in text(wrong)
     target = reverse("events")
-    right = client.post(url, {"username": "OWNER@example.org", "password": PASSWORD, "next": target})
+    right = client.post(url, {"login": "OWNER@example.org", "password": PASSWORD, "next": target})
     assert right.url == target
     assert client.get(target).status_code == 200
     client.post(reverse("logout"))
@@ -37,7 +37,7 @@ def test_logging_in_and_out(cast: Cast) -> None:
 
 
 def test_a_next_address_elsewhere_is_not_followed(cast: Cast) -> None:
-    data = {"username": "owner@example.org", "password": PASSWORD, "next": "https://evil.example/"}
+    data = {"login": "owner@example.org", "password": PASSWORD, "next": "https://evil.example/"}
     assert Client().post(reverse("login"), data).url == reverse("home")
 
 

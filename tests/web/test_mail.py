@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import allauth
 import pytest
 from django.core import mail as sent_mail
 from django.db import transaction
@@ -150,3 +151,23 @@ def test_the_outbox_is_sought_and_says_when_it_is_empty(cast: Cast, browser: Bro
     assert "No mail with “zzz”" in text(operator.get(reverse("outbox"), {"q": "zzz"}))
     part = operator.get(reverse("outbox"), headers={"HX-Request": "true"})
     assert "<html" not in text(part) and "owner@example.org" in text(part)
+
+
+# What allauth can send and we have turned off.
+UNUSED = {"login_code", "password_reset_code", "unknown_account"}
+
+
+THEIRS = sorted(
+    {
+        file.name.removesuffix("_subject.txt")
+        for app in ("account", "mfa")
+        for file in (Path(allauth.__file__).parent / "templates" / app / "email").glob("*_subject.txt")
+    }
+    - UNUSED
+)
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_every_mail_of_allauth_has_our_words(name: str) -> None:
+    subject, body = mail.render(name, {"timestamp": "now", "ip": "192.0.2.1", "user_agent": "x"})
+    assert subject and "{" not in subject + body

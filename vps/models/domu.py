@@ -402,6 +402,34 @@ class Domu(models.Model):
             self.wanted = operation.wanted_before
             self.save(update_fields=["wanted"])
 
+    def lock(self, by: User, why: str) -> None:
+        """Leave nothing but shutting down and destroying; its people see `why`. Raises Conflict."""
+        self._move_locked(by, "", why, _("%(name)s was locked"), "domu.locked", why)
+
+    def unlock(self, by: User, reason: str = "") -> None:
+        """Raises Conflict."""
+        said = type(self).objects.values_list("locked", flat=True).get(pk=self.pk)
+        if not said:
+            raise Conflict(_("%(name)s is not locked.") % {"name": self.name})
+        self._move_locked(by, said, "", _("%(name)s was unlocked"), "domu.unlocked", reason)
+
+    def _move_locked(self, by: User, before: str, after: str, text: str, kind: str, reason: str) -> None:
+        with transaction.atomic():
+            if not type(self).objects.live().filter(pk=self.pk, locked=before).update(locked=after):
+                raise Conflict(_("%(name)s is locked already.") % {"name": self.name})
+            Event.record(
+                kind,
+                text % {"name": self.name},
+                actor=by,
+                tenant=self.tenant,
+                domu=self,
+                dom0=self.dom0,
+                reason=reason,
+                before={"locked": before},
+                after={"locked": after},
+            )
+        self.locked = after
+
     def retire(self) -> None:
         """The dom0 has wiped it: free all that is left to free. A second call changes nothing."""
         if self.purged_at:

@@ -13,6 +13,7 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from accounts.models import Installation
 from vps import stuck
 from vps.models import CapacityEntry, Dom0, Domu, Event, ForeignDomain, Operation, Request
 from vps.models.operation import OPEN, State
@@ -30,7 +31,8 @@ DOM0S = 20  # that the first page shows
 def home(request: HttpRequest) -> HttpResponse:
     """To the page that one comes for; visitors read what this is."""
     if not request.user.is_authenticated:
-        return show(request, "home/visitor.html", {})
+        is_open = Installation.current().sign_up == Installation.SignUp.OPEN
+        return show(request, "home/visitor.html", {"open": is_open})
     return redirect("today" if request.user.is_operator else "servers")
 
 

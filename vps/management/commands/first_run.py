@@ -13,8 +13,7 @@ from django.core.files.storage import default_storage
 from django.core.management.base import BaseCommand
 from django.db import transaction
 
-from accounts.models import Membership, Role, Tenant, User
-from accounts.models.quota import grant_default
+from accounts.models import Installation, Tenant, User
 from vps.models import Blob, Loader, Size
 
 SIZES = [("Small", 256, 1, 1024), ("Medium", 512, 1, 4096), ("Large", 1024, 2, 8192)]
@@ -34,6 +33,7 @@ class Command(BaseCommand):
                     name=name, defaults={"memory_mib": memory, "vcpus": vcpus, "disk_mib": disk}
                 )
             placeholder_loaders()
+            Installation.objects.get_or_create(defaults={"sign_up": Installation.SignUp.OPEN})
             made = [person for person in (self._person(*row) for row in PEOPLE) if person]
         self.stdout.write(json.dumps({"accounts": made}))
 
@@ -43,9 +43,7 @@ class Command(BaseCommand):
         password = secrets.token_urlsafe(9)
         user = User.objects.create_user(email, password, name=name, is_operator=operator)
         if not operator:
-            tenant = Tenant.objects.create(name="Example")
-            Membership.objects.create(tenant=tenant, user=user, role=Role.OWNER)
-            grant_default(tenant)
+            Tenant.found("Example", user)
         return {"email": email, "password": password, "role": "operator" if operator else "owner"}
 
 
