@@ -39,10 +39,10 @@ def boot(server: Server, version: str, name: str, method: str = "pvgrub") -> str
     ("name", "kernel"),
     [
         # GRUB cannot read lz4 and zstd: the boot disk has the plain ELF.
-        pytest.param("cloud-lz4", lambda: guests().cloud, marks=pytest.mark.lab_ci),
-        pytest.param("cloud-zstd", lambda: debian("linux-cloud-newer")),
-        pytest.param("bzimage-xz", lambda: guests().kernel),
-        pytest.param("plain-elf", lambda: guests().elf),
+        pytest.param("cloud-lz4", lambda: guests().cloud, marks=pytest.mark.lab_ci, id="cloud-lz4"),
+        pytest.param("cloud-zstd", lambda: debian("linux-cloud-newer"), id="cloud-zstd"),
+        pytest.param("bzimage-xz", lambda: guests().kernel, id="bzimage-xz"),
+        pytest.param("plain-elf", lambda: guests().elf, id="plain-elf"),
     ],
 )
 def test_an_upload_boots_through_the_loader(
@@ -57,8 +57,10 @@ def test_an_upload_boots_through_the_loader(
 @pytest.mark.parametrize(
     ("name", "kernel"),
     [
-        pytest.param("direct-bzimage", lambda: guests().kernel, marks=pytest.mark.lab_ci),
-        pytest.param("direct-elf", lambda: guests().elf),
+        pytest.param(
+            "direct-bzimage", lambda: guests().kernel, marks=pytest.mark.lab_ci, id="direct-bzimage"
+        ),
+        pytest.param("direct-elf", lambda: guests().elf, id="direct-elf"),
     ],
 )
 def test_a_kernel_of_the_catalogue_boots_directly(
