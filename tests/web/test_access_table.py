@@ -73,7 +73,7 @@ class World:
     member: Membership
     invitation: UUID
     customer: UUID
-    token: str
+    letter: str
     key: UUID
     session: int
 
@@ -140,8 +140,8 @@ TABLE = [
     Address("account_reset_password_done", (200,) * 7),
     Address("account_reset_password_from_key", (200,) * 7, lambda world: ["abc", "x-y"]),
     Address("account_reset_password_from_key_done", (200,) * 7),
-    Address("invitation", (200,) * 7, lambda world: [world.token]),
-    Address("invitation", (200, 409, 409, 409, 409, 409, 409), lambda world: [world.token], {}),
+    Address("invitation", (200,) * 7, lambda world: [world.letter]),
+    Address("invitation", (200, 409, 409, 409, 409, 409, 409), lambda world: [world.letter], {}),
     # Once more who one is: 302 where the person has no such means
     Address("account_reauthenticate", (LOGIN, 200, 200, 200, 200, 200, 200)),
     Address("mfa_reauthenticate", (LOGIN, 302, 302, 302, 302, 302, 200)),
