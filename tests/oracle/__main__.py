@@ -160,10 +160,10 @@ def work(small: int, full: int, seed: int) -> Iterator[tuple[str, range, int]]:
     """Parts of the work, the quick ones first."""
     names = range(len(BASES.shipped))
     yield from (("shipped", range(number, number + 1), seed) for number in names)
-    for start in range(0, small, 200):
-        yield "small", range(start, min(start + 200, small)), seed
-    for start in range(0, full if BASES.large else 0, 5):
-        yield "full", range(start, min(start + 5, full)), seed
+    for start in range(0, small, 50):
+        yield "small", range(start, min(start + 50, small)), seed
+    for start in range(0, full if BASES.large else 0, 2):
+        yield "full", range(start, min(start + 2, full)), seed
 
 
 def judge_part(part: tuple[str, range, int]) -> Tally:
