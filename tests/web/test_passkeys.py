@@ -50,17 +50,17 @@ def test_a_passkey_is_added_and_logs_in_alone(chrome: Browser, live_server: Any,
     page.fill("[name=login]", "owner@example.org")
     page.fill("[name=password]", PASSWORD)
     page.click("main form >> nth=0 >> button")
-    expect(page.get_by_role("heading", name="Servers", exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name="Servers", exact=True)).to_be_visible(timeout=60_000)
     page.goto(reverse("mfa_add_webauthn"))
     page.fill("[name=name]", "my phone")
     page.check("[name=passwordless]")
     page.click("form[data-passkey] button")
-    expect(page.get_by_role("heading", name="Recovery codes")).to_be_visible()
+    expect(page.get_by_role("heading", name="Recovery codes")).to_be_visible(timeout=60_000)
     page.goto(reverse("mfa_list_webauthn"))
-    expect(page.get_by_role("row", name="my phone")).to_contain_text("logs in alone")
+    expect(page.get_by_role("row", name="my phone")).to_contain_text("logs in alone", timeout=60_000)
     page.get_by_role("button", name="Log out").click()
     page.get_by_role("button", name="Log in with a passkey").click()
-    expect(page.get_by_role("heading", name="Servers", exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name="Servers", exact=True)).to_be_visible(timeout=60_000)
     give_up = time.monotonic() + 20
     while Authenticator.objects.get(type="webauthn").last_used_at is None:
         assert time.monotonic() < give_up
