@@ -15,9 +15,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from accounts.models import User
 from tests.chromium import FLAGS
-from tests.web.conftest import Cast, finish, make_version
+from tests.web.conftest import ASKED, Cast, finish, make_version
 from tests.web.world import Mouth
-from vps.models import BootMenu, Domu, KernelVersion, Operation
+from vps.models import BootMenu, Domu, KernelVersion, Operation, Request
 from vps.xen.messages import Verb
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -215,10 +215,11 @@ def test_no_page_is_wider_than_its_screen(
     assert wide == {}
 
 
-def test_an_operator_decides_by_keyboard(opened: Opener, cast: Cast, mouth: Mouth) -> None:
-    from tests.web.conftest import ASKED
-    from vps.models import Request
-
+def test_an_operator_decides_by_keyboard(
+    opened: Opener, cast: Cast, mouth: Mouth, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.BERTH_SILENT_AFTER = 3600  # nobody speaks for the dom0 meanwhile
+    monkeypatch.setattr("accounts.mail._ring", lambda mails: None)
     for name in ("first", "second"):
         Request.ask(tenant=cast.tenant, by=cast.owner, name=name, **ASKED)
     page = opened(cast.operator, reverse("requests"))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from io import StringIO
+from uuid import uuid4
 
 import pytest
 from django.core.management import call_command
 
 from accounts.models.quota import use
-from tests.web.conftest import Cast, finish, make_version
+from tests.web.conftest import Cast, finish, make_loaders, make_version
 from tests.web.world import Mouth
-from vps.models import Domu, Operation, Request, kept
+from vps.models import Dom0, Domu, ForeignDomain, Operation, Request, kept
+from vps.models.trial import TrialBoot
 
 
 def said() -> tuple[int, str]:
@@ -71,3 +73,22 @@ def test_a_smaller_disk_than_is_booked_is_found(world: Domu) -> None:
     world.disks.update(size_mib=512)
     code, words = said()
     assert code == 1 and "1 GiB of disk_mib booked, and it has 512 MiB." in words
+
+
+def test_domains_that_are_not_ours_are_known(mouth: Mouth, world: Domu) -> None:
+    counted = {"dom0": mouth.dom0, "memory_mib": 64, "standing": ForeignDomain.Standing.KEPT}
+    row = ForeignDomain.objects.create(uuid=uuid4(), name="theirs", **counted)
+    assert "dom0-a: the domain theirs: 0 MiB of memory_mib promised, and it has 64 MiB." in said()[1]
+    mouth.dom0.promise({"memory_mib": 64}, row.subject, "counted")
+    assert said()[0] == 0
+
+
+def test_a_trial_that_runs_is_known(cast: Cast, mouth: Mouth, world: Domu) -> None:
+    make_loaders()
+    Dom0.objects.filter(pk=mouth.dom0.pk).update(trials=True)
+    version = world.menus.get().entries.get().version
+    trial = TrialBoot.begin(version, cast.owner, "")
+    assert said() == (0, "The ledgers agree with what exists.\n")
+    trial.dom0.give_back(trial.subject, "lost")
+    code, words = said()
+    assert code == 1 and f"the trial boot of {version}: 0 MiB of memory_mib promised" in words

@@ -14,9 +14,11 @@ from django.db.models import Sum
 
 from accounts.models import QuotaEntry, Tenant
 from accounts.models.quota import shown, sums
-from vps.models import CapacityEntry, Dom0, Domu, KernelVersion, Request, Upload
+from vps.models import CapacityEntry, Dom0, Domu, ForeignDomain, KernelVersion, Request, Upload
+from vps.models.dom0 import BOOT_DISK_MIB
 from vps.models.holding import is_certain, quota_of, room_of
 from vps.models.size import more_than_held
+from vps.models.trial import TrialBoot
 
 Booked = dict[tuple[UUID, str], Counter[str]]  # (tenant or dom0, subject) -> what is booked
 
@@ -41,6 +43,7 @@ def differences() -> Iterator[str]:
     yield from _of_domus(quota, room)
     yield from _of_requests(quota)
     yield from _of_kernels(quota)
+    yield from _of_others(room)
     tenants = dict(Tenant.objects.values_list("pk", "name"))
     for (tenant, subject), booked in quota.items():
         if any(booked.values()):
@@ -107,6 +110,19 @@ def _of_kernels(quota: Booked) -> Iterator[str]:
         yield from _differ(f"{tenant}: kernel {version}", "booked", booked, {"kernel_bytes": stored(version)})
     for upload in Upload.objects.exclude(tenant=None).select_related("tenant"):
         quota.pop((upload.tenant_id, f"upload:{upload.pk}"), None)  # type: ignore[arg-type]
+
+
+def _of_others(room: Booked) -> Iterator[str]:
+    """What takes room on a dom0 beside servers: open trial boots, and domains that are not Berth's."""
+    for trial in TrialBoot.objects.filter(ended_at=None).select_related("dom0", "version"):
+        promised = room.pop((trial.dom0_id, trial.subject), Counter())
+        wanted = {"memory_mib": trial.memory_mib, "disk_mib": BOOT_DISK_MIB}
+        yield from _differ(f"{trial.dom0}: the trial boot of {trial.version}", "promised", promised, wanted)
+    kept = ForeignDomain.objects.filter(standing=ForeignDomain.Standing.KEPT).select_related("dom0")
+    for domain in kept:
+        promised = room.pop((domain.dom0_id, domain.subject), Counter())
+        wanted = {"memory_mib": domain.memory_mib}
+        yield from _differ(f"{domain.dom0}: the domain {domain}", "promised", promised, wanted)
 
 
 def stored(version: KernelVersion) -> int:
