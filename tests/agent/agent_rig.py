@@ -199,7 +199,7 @@ class Rig:
         bodies = self.of(order)
         return str(bodies[-1]["outcome"]) if bodies else ""
 
-    def ended(self, order: Order, seconds: float = 30.0) -> dict[str, Any]:
+    def ended(self, order: Order, seconds: float = 90.0) -> dict[str, Any]:
         """Wait for the end of an order, and give its last report."""
         try:
             until(lambda: self.state(order) in FINAL_OUTCOMES, f"end of {order.verb}", seconds)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from agent_rig import Rig, until
+from agent_rig import Rig
+from agent_rig import until as until_in
 
 from vps.xen.description import Boot, BootEntry, Description
 from vps.xen.messages import NoteKind, Order, ReportKind, Verb
 from vps.xen.trying import Sign, SignKind, Try
+
+
+def until(question: Callable[[], Any], what: str = "", seconds: float = 120.0) -> Any:
+    return until_in(question, what, seconds)
+
 
 INIT = Sign(SignKind.CONSOLE, "Run * as init process")
 NEVER = Sign(SignKind.CONSOLE, "login:")  # the simulated Linux has no log-in
@@ -48,7 +54,7 @@ def running(rig: Rig, **values: Any) -> Description:
     return domu
 
 
-def tried(rig: Rig, order: Order, seconds: float = 60.0) -> dict[str, Any]:
+def tried(rig: Rig, order: Order, seconds: float = 120.0) -> dict[str, Any]:
     """How the try ended, as the last report on its order has it."""
 
     def told() -> Any:
@@ -64,7 +70,7 @@ def tried(rig: Rig, order: Order, seconds: float = 60.0) -> dict[str, Any]:
 def boots(rig: Rig, domu: Description, count: int) -> list[dict[str, Any]]:
     """The reports of boots, once there are `count`."""
     try:
-        until(lambda: len(rig.bodies(ReportKind.BOOTED, domu.id)) >= count, f"boot {count}", 60)
+        until(lambda: len(rig.bodies(ReportKind.BOOTED, domu.id)) >= count, f"boot {count}")
     except AssertionError as error:
         raise AssertionError(f"{error}\n{rig.log.read_text()[-6000:]}") from error
     return rig.bodies(ReportKind.BOOTED, domu.id)
@@ -194,7 +200,7 @@ def test_a_kernel_that_finds_no_root_goes_back_with_redis_away(rig: Rig, redis_s
     order = give(rig, domu, arguments=NO_ROOT, signs=(NEVER,))
     until(lambda: rig.state(order) in ("accepted", "running", "done"), "the order is taken")
     redis_server.kill()
-    until(lambda: rig.record(domu).count("Mounted root") >= 2, "the good entry again", 60)
+    until(lambda: rig.record(domu).count("Mounted root") >= 2, "the good entry again")
     assert "Kernel panic - not syncing" in rig.record(domu)
     redis_server.start()
     redis_server.admit(rig.config.dom0, rig.config.secret)
@@ -212,3 +218,145 @@ def test_a_stopped_server_can_be_tried_too(rig: Rig) -> None:
     order = give(rig, domu, arguments=NO_ROOT, signs=(INIT,))
     assert tried(rig, order)["outcome"] == "back"
     assert [body["why"] for body in boots(rig, domu, 2)] == ["try", "back"]
+
+
+# -- the agent is killed, the dom0 is booted
+
+
+@pytest.mark.parametrize("phase_of_death", ["ending what runs", "creating", "waiting"])
+def test_a_killed_agent_goes_on(rig: Rig, phase_of_death: str) -> None:
+    domu = running(rig)
+    if phase_of_death == "creating":
+        rig.sim.set(faults={"slow_create": 3.0})
+    order = give(rig, domu, arguments=NO_ROOT if phase_of_death == "waiting" else "root=/dev/xvda")
+    if phase_of_death == "ending what runs":
+        until(lambda: any("shut down" in body["step"] for body in rig.of(order)), "the guest is asked")
+    elif phase_of_death == "creating":
+        until(lambda: any(body["step"] == "Creating the domain" for body in rig.of(order)), "xl create")
+    else:
+        rig.ended(order)
+    rig.kill()
+    rig.sim.set(faults={})
+    if phase_of_death == "waiting":
+        until(lambda: not rig.running(domu), "it panics while nobody looks")
+    rig.start()
+    end = tried(rig, order)
+    if phase_of_death == "waiting":
+        assert end["outcome"] == "back" and "Kernel panic" in end["text"]
+        is_back(rig, domu)
+    else:
+        assert end["outcome"] == "healthy", end
+        assert [body["why"] for body in boots(rig, domu, 2)] == ["start", "try"]
+    assert len(rig.effects("create", domu)) == len(boots(rig, domu, 2))
+
+
+def test_the_time_goes_on_while_no_agent_runs(rig: Rig) -> None:
+    domu = running(rig)
+    order = give(rig, domu, seconds=10, signs=(NEVER,))
+    rig.ended(order)
+    rig.kill()
+    time.sleep(11)
+    rig.start()
+    end = tried(rig, order)
+    assert (end["outcome"], end["why"]) == ("back", "deadline")
+    is_back(rig, domu)
+
+
+def test_an_agent_killed_while_it_goes_back_goes_on(rig: Rig) -> None:
+    domu = running(rig)
+    order = give(rig, domu, seconds=10, signs=(NEVER,))
+    rig.ended(order)
+    until(lambda: rig.record(domu).count("# ") >= 2, "the prompt of what is tried")
+    rig.type(domu, "hang\n")
+    rig.sim.set(times={**rig.sim.settings["times"], "ack": 60.0})
+    until(lambda: phase(rig) == "stopping", "it is being ended")
+    rig.kill()
+    rig.start()
+    assert tried(rig, order, 90)["why"] == "deadline"
+    is_back(rig, domu)
+
+
+def test_a_boot_of_the_dom0_is_back_to_good(rig: Rig) -> None:
+    domu = running(rig)
+    order = give(rig, domu, signs=(NEVER,))
+    rig.ended(order)
+    rig.kill()
+    rig.sim.ok("sim-reset")
+    rig.config.boot_id.write_text('"second"\n')
+    rig.start()
+    end = tried(rig, order)
+    assert (end["outcome"], end["why"]) == ("given_up", "host")
+    told = boots(rig, domu, 3)
+    assert [(body["why"], body["entry"]) for body in told][2] == ("autostart", "Linux")
+
+
+# -- other orders meanwhile
+
+
+@pytest.mark.parametrize(
+    ("verb", "entry"),
+    [
+        pytest.param(Verb.DESTROY, "", id="destroy"),
+        pytest.param(Verb.SHUTDOWN, "", id="shutdown"),
+        pytest.param(Verb.REBOOT, "Linux", id="reboot"),
+    ],
+)
+def test_an_order_that_ends_it_gives_the_try_up(rig: Rig, verb: Verb, entry: str) -> None:
+    domu = running(rig)
+    order = give(rig, domu, signs=(NEVER,))
+    rig.ended(order)
+    until(lambda: rig.record(domu).count("# ") >= 2, "the prompt of what is tried")
+    rig.done(verb, domu)
+    assert tried(rig, order)["outcome"] == "given_up"
+    if entry:
+        assert boots(rig, domu, 3)[-1]["entry"] == entry
+    else:
+        assert not rig.running(domu)
+    assert len(rig.bodies(ReportKind.BOOTED, domu.id)) == (3 if entry else 2)
+
+
+def test_a_menu_saved_meanwhile_is_not_overruled(rig: Rig) -> None:
+    domu = running(rig)
+    order = give(rig, domu, signs=(KEY,), keep=True)
+    rig.ended(order)
+    newest = replace(domu, boot=replace(domu.boot, serial=3))
+    rig.done(Verb.PREPARE, newest)
+    assert rig.done(Verb.START, newest)["result"]["boots"] == 2, "it runs already"
+    until(lambda: rig.record(domu).count("# ") >= 2, "the prompt of what is tried")
+    rig.type(domu, "xenstore-write data/berth/up 1\n")
+    end = tried(rig, order)
+    assert (end["outcome"], end["default"]) == ("healthy", False)
+    assert rig.inventory()["domus"][0]["menu_serial"] == 3
+
+
+def test_a_second_try_gives_the_first_up(rig: Rig) -> None:
+    domu = running(rig)
+    first = give(rig, domu, signs=(NEVER,))
+    rig.ended(first)
+    until(lambda: rig.record(domu).count("# ") >= 2, "the prompt of what is tried")
+    second = give(rig, domu)
+    rig.ended(second)
+    assert tried(rig, first)["outcome"] == "given_up"
+    assert tried(rig, second)["outcome"] == "healthy"
+
+
+def test_a_line_that_no_boot_showed_is_refused(rig: Rig) -> None:
+    domu = running(rig)
+    seen = Sign(SignKind.CONSOLE, "Berth simulated guest: boot * of this server")
+    failed = rig.ended(give(rig, domu, signs=(Sign(SignKind.CONSOLE, "all is fine now"),)))
+    assert (failed["outcome"], failed["error"]["code"]) == ("failed", "unseen")
+    assert len(rig.effects("shutdown", domu)) == 0 and rig.running(domu)
+    assert tried(rig, give(rig, domu, signs=(seen,)))["text"] == seen.text
+
+
+def test_what_cannot_be_built_leaves_the_good_one_running(rig: Rig) -> None:
+    domu = running(rig)
+    order = give(rig, domu, signs=(NEVER,))
+    until(lambda: any("shut down" in body["step"] for body in rig.of(order)), "the guest is asked")
+    rig.sim.set(faults={"no_bridge": True})
+    failed = rig.ended(order)
+    assert failed["outcome"] == "failed" and "last good boot" in failed["remains"]
+    rig.sim.set(faults={})
+    until(lambda: rig.running(domu), "the good one again")
+    assert [body["why"] for body in boots(rig, domu, 2)] == ["start", "back"]
+    assert tried(rig, order)["why"] == "create"

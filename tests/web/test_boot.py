@@ -11,7 +11,7 @@ from tests.web.conftest import Browser, Cast, finish, make_loaders, make_version
 from tests.web.test_request import text
 from tests.web.world import Mouth
 from vps.models import BootMenu, Domu, KernelVersion, Operation
-from vps.xen.messages import Verb
+from vps.xen.messages import ReportKind, Verb
 
 
 def rows(*entries: tuple[str, str, str], **more: Any) -> dict[str, Any]:
@@ -118,6 +118,7 @@ def test_an_unchanged_menu_is_said_to_be_so(browser: Browser, cast: Cast, bootab
         pytest.param("down:k2", ["k0", "k1", "k2"], id="down at the end"),
         pytest.param("remove:k1", ["k0", "k2"], id="remove"),
         pytest.param("add", ["k0", "k1", "k2", "n0"], id="add"),
+        pytest.param("duplicate:k1", ["k0", "k1", "n0", "k2"], id="duplicate"),
         pytest.param("up:nothing", ["k0", "k1", "k2"], id="a key that is not there"),
         pytest.param("rubbish", ["k0", "k1", "k2"], id="a command that is none"),
     ],
@@ -294,3 +295,42 @@ def test_too_many_entries(browser: Browser, cast: Cast, domu: Domu, version: Ker
     answer = post(browser, cast.owner, domu, rows(*((version.pk, f"e{n}", "") for n in range(33))))
     assert answer.status_code == 422 and "The menu has 33 entries; the limit is 32." in text(answer)
     assert not BootMenu.objects.exists()
+
+
+def test_what_is_likely_wrong_is_said_beside_the_menu(
+    browser: Browser, cast: Cast, bootable: Domu, version: KernelVersion
+) -> None:
+    data = rows((version.pk, "One", "root=xbd3a"), (version.pk, "Two", ""), do="preview")
+    page = text(post(browser, cast.owner, bootable, data))
+    assert "Entry 1:" in page and "root=xbd3a: the server has no such disk; it has xbd0." in page
+    assert "As it will be written" in page, "a warning refuses nothing"
+    assert post(browser, cast.owner, bootable, {**data, "do": "save"}).status_code == 302
+
+
+def test_what_the_dom0_cannot_run_is_not_saved(browser: Browser, cast: Cast, bootable: Domu) -> None:
+    narrow = make_version(cast.tenant, "narrow", architecture="x86_32")
+    answer = post(browser, cast.owner, bootable, rows((narrow.pk, "", "")))
+    assert answer.status_code == 409
+    assert "Xen runs no 32-bit PV guests; take a 64-bit kernel." in text(answer).replace("&#x27;", "'")
+    assert bootable.menus.count() == 1
+
+
+def test_the_server_says_what_booted_last_and_goes_back_by_one_click(
+    browser: Browser, cast: Cast, mouth: Mouth, running: Domu, version: KernelVersion
+) -> None:
+    def booted(serial: int, entry: str, run: str) -> None:
+        body = {"domu": str(running.pk), "run": run, "domid": 1, "boots": 1, "menu_serial": serial}
+        mouth.say(ReportKind.BOOTED, {**body, "entry": entry, "label": f"kernel of {entry}", "why": "start"})
+
+    booted(1, "NetBSD", "01900000-0000-7000-8000-000000000001")
+    running.boot_records.update(well=True, sign="time")
+    assert "It is what boots next." in text(browser(cast.owner).get(reverse("server", args=[running.pk])))
+    post(browser, cast.owner, running, rows((version.pk, "Newer", "")))
+    finish(mouth, running)
+    booted(2, "Newer", "01900000-0000-7000-8000-000000000002")
+    page = text(browser(cast.owner).get(reverse("server", args=[running.pk])))
+    assert "not known yet whether well" in page and "kernel of NetBSD" in page
+    assert 'id="back-to-good"' in page
+    assert browser(cast.owner).post(reverse("boot_use", args=[running.pk, 1])).status_code == 302
+    running.refresh_from_db()
+    assert running.menu_serial == 1 and running.operations.open().get().verb == "prepare"

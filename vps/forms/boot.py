@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -116,15 +116,15 @@ class MenuForm:
             row.arguments = choice.version.kernel.default_arguments or row.arguments
 
     def change(self, command: str) -> None:
-        """`add`, `up:KEY`, `down:KEY`, `remove:KEY`; anything else changes nothing."""
+        """`add`, `up:KEY`, `down:KEY`, `remove:KEY`, `duplicate:KEY`; anything else changes nothing."""
         verb, _stop, key = command.partition(":")
         place = next((i for i, row in enumerate(self.rows) if row.key == key), None)
         if verb == "add" and len(self.rows) < MAX_ENTRIES:
-            taken = {row.key for row in self.rows}
-            name = next(f"n{i}" for i in range(MAX_ENTRIES + 1) if f"n{i}" not in taken)
-            self.rows.append(self.fresh(self.domu, name))
+            self.rows.append(self.fresh(self.domu, self._new_key()))
         elif place is None:
             return
+        elif verb == "duplicate" and len(self.rows) < MAX_ENTRIES:
+            self.rows.insert(place + 1, replace(self.rows[place], key=self._new_key(), errors={}))
         elif verb == "remove":
             del self.rows[place]
         elif verb == "up" and place > 0:
@@ -133,6 +133,10 @@ class MenuForm:
             self.rows.insert(place + 1, self.rows.pop(place))
         if self.default not in {row.key for row in self.rows}:
             self.default = self.rows[0].key if self.rows else ""
+
+    def _new_key(self) -> str:
+        taken = {row.key for row in self.rows}
+        return next(f"n{i}" for i in range(MAX_ROWS + 1) if f"n{i}" not in taken)
 
     # What it means.
 

@@ -17,7 +17,8 @@ from vps.models.event import Event
 from vps.models.kernel import KernelVersion, Loader
 from vps.models.operation import Operation
 from vps.models.trial import untried
-from vps.xen.description import Boot, BootEntry, BootMethod, DomainType
+from vps.xen.description import Boot, BootEntry, BootMethod, DomainType, GuestOS
+from vps.xen.lint import Finding, Guest, Host, lint
 from vps.xen.menu import grub_cfg, menu_lst
 from vps.xen.messages import Verb
 from vps.xen.names import NameRefused, check_arguments, check_title
@@ -110,6 +111,25 @@ def draft_boot(
     return kind, boot
 
 
+def lint_of(domu: Domu, kind: DomainType, boot: Boot, architectures: Sequence[str]) -> list[Finding]:
+    """What there is to say of a boot on this server's dom0."""
+    xen = domu.dom0.xen or {}
+    disks = sorted(domu.disks.filter(purged_at=None).values_list("index", flat=True))
+    return lint(
+        boot,
+        Guest(GuestOS(domu.guest_os), kind, disks, domu.memory_mib),
+        Host(domu.dom0.name, tuple(xen.get("caps", ())), tuple(xen.get("virt_caps", ()))),
+        architectures,
+    )
+
+
+def _refuse(domu: Domu, kind: DomainType, boot: Boot, drafts: Sequence[EntryDraft]) -> None:
+    """Raises Conflict for what cannot boot on this server's dom0."""
+    for finding in lint_of(domu, kind, boot, [draft.version.architecture for draft in drafts]):
+        if finding.refused:
+            raise Conflict(finding.text)
+
+
 def save_menu(
     domu: Domu,
     drafts: Sequence[EntryDraft],
@@ -129,6 +149,7 @@ def save_menu(
         if seen_serial is not None and seen_serial != fresh.menu_serial:
             raise Conflict(_("Somebody else saved the menu meanwhile; look at it and save again."))
         kind, boot = draft_boot(fresh, drafts, method, default, timeout)
+        _refuse(fresh, kind, boot, drafts)
         _write(fresh, drafts, boot, by)
         before = {"menu_serial": fresh.menu_serial, "type": fresh.type, "boot_method": fresh.boot_method}
         fresh.menu_serial, fresh.type, fresh.boot_method = boot.serial, kind.value, method.value
@@ -160,7 +181,8 @@ def keep_menu(
     """Keep a menu that is not in use, to be tried. Raises Conflict; nothing is saved then."""
     with transaction.atomic():
         fresh = Domu.objects.select_for_update().get(pk=domu.pk)
-        _kind, boot = draft_boot(fresh, drafts, method, default, timeout)
+        kind, boot = draft_boot(fresh, drafts, method, default, timeout)
+        _refuse(fresh, kind, boot, drafts)
         return _write(fresh, drafts, boot, by)
 
 

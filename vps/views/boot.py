@@ -17,11 +17,12 @@ from django.views.decorators.http import require_http_methods
 from accounts.models import Right
 from vps.forms.boot import MenuForm
 from vps.models import BootMenu, Conflict, Domu
-from vps.models.boot import draft_boot, keep_menu, save_menu
+from vps.models.boot import draft_boot, keep_menu, lint_of, save_menu
 from vps.rendering import Text, render_texts
 from vps.views.page import show
 from vps.views.scope import get_domu_or_404
 from vps.xen.description import BootMethod
+from vps.xen.lint import Finding
 from vps.xen.messages import Verb
 from vps.xen.refused import RenderRefused
 
@@ -92,12 +93,22 @@ def _page(
         "texts": texts,
         "refused": refused,
         "same": same,
+        "findings": _lint(domu, form),
         "restored": restored if restored != str(domu.menu_serial) else "",
         "may_try": may and Verb.TRY.value in domu.dom0.verbs and domu.menu_serial > 0,
         "methods": [method.value for method in BootMethod],
         "menus": domu.menus.select_related("by").prefetch_related("entries")[:HISTORY],
     }
     return show(request, "boot/page.html", context, part="boot/_editor.html", status=status)
+
+
+def _lint(domu: Domu, form: MenuForm) -> list[Finding]:
+    """What there is to say of the menu as it stands in the form; nothing while it cannot be drafted."""
+    try:
+        kind, boot = draft_boot(domu, form.drafts(), **form.options())
+    except (Conflict, ValueError):
+        return []
+    return lint_of(domu, kind, boot, [draft.version.architecture for draft in form.drafts()])
 
 
 def _preview(domu: Domu, form: MenuForm, saved: BootMenu | None) -> tuple[list[Text], str, bool]:

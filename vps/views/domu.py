@@ -168,6 +168,7 @@ def _of(domu: Domu, user: User) -> dict[str, Any]:
         "next": next_boot(domu, boot),
         "tried": domu.tries.select_related("menu", "by").first(),
         "may_try": operate and boot.bootable and domu.may(Verb.TRY),
+        **_records(domu),
         "verdict": _verdict(domu, boot),
         "disks": [_named(disk) for disk in domu.disks.filter(purged_at=None)],
         "domain": _domain(domu),
@@ -195,6 +196,16 @@ def _domain(domu: Domu) -> dict[str, Any] | None:
     """What its dom0's last inventory says of it."""
     rows = domu.dom0.inventory.get("domains", [])
     return next((row for row in rows if str(row.get("uuid")) == str(domu.pk)), None)
+
+
+def _records(domu: Domu) -> dict[str, Any]:
+    """What booted last, and what booted well last."""
+    good = domu.boot_records.well().first()
+    return {
+        "last_boot": domu.boot_records.first(),
+        "good_boot": good,
+        "good_kept": good is not None and domu.menus.filter(serial=good.menu_serial).exists(),
+    }
 
 
 def _verdict(domu: Domu, boot: Boot) -> str:
