@@ -318,6 +318,7 @@ TABLE = [
         {"words": "no room for a loader"},
     ),
     Address("direct_approval", (LOGIN, 404, 200, 200, 200, 200, 200), lambda w: [w.direct.pk]),
+    # Both want a fresh log-in: 302 leads there.
     Address(
         "direct_decide",
         (LOGIN, 404, 404, 404, 404, 404, 302),
@@ -325,7 +326,7 @@ TABLE = [
         {"answer": "approve"},
     ),
     Address(
-        "direct_revoke", (LOGIN, 404, 404, 404, 404, 404, 409), lambda w: [w.direct.pk], {"why": "changed"}
+        "direct_revoke", (LOGIN, 404, 404, 404, 404, 404, 302), lambda w: [w.direct.pk], {"why": "changed"}
     ),
     Address("kernel_parts", (LOGIN, 404, 200, 200, 200, 200, 200), lambda world: [world.version.pk]),
     Address(

@@ -8,7 +8,7 @@ import pytest
 from django.urls import reverse
 
 from accounts.models import Membership, Role
-from tests.web.conftest import Browser, Cast, finish, make_blob, make_version
+from tests.web.conftest import Browser, Cast, finish, log_in_freshly, make_blob, make_version
 from tests.web.world import Mouth
 from vps import sweep
 from vps.models import Conflict, DirectApproval, Domu, Event, KernelVersion, Operation
@@ -197,14 +197,20 @@ def test_the_pages_way(cast: Cast, version: KernelVersion, browser: Browser) -> 
     one = reverse("direct_approval", args=[row.pk])
     assert version.original_id in browser(cast.operator).get(one).content.decode()
     decide = reverse("direct_decide", args=[row.pk])
-    assert "Say why" in browser(cast.operator).post(decide, {"answer": "refuse"}).content.decode()
-    assert browser(cast.operator).post(decide, {"answer": "perhaps"}).status_code == 422
-    assert browser(cast.operator).post(decide, {"answer": "approve", "words": "yes"}).status_code == 302
-    assert browser(cast.second).post(decide, {"answer": "approve"}).status_code == 409
+    stale = browser(cast.operator).post(decide, {"answer": "approve"})
+    assert (stale.status_code, "again/" in stale["Location"]) == (302, True)
+    row.refresh_from_db()
+    assert row.state == "waiting", "who did not log in lately decides nothing"
+    operator = log_in_freshly(browser(cast.operator), cast.operator)
+    second = log_in_freshly(browser(cast.second), cast.second)
+    assert "Say why" in operator.post(decide, {"answer": "refuse"}).content.decode()
+    assert operator.post(decide, {"answer": "perhaps"}).status_code == 422
+    assert operator.post(decide, {"answer": "approve", "words": "yes"}).status_code == 302
+    assert second.post(decide, {"answer": "approve"}).status_code == 409
     assert "Direct boot to decide on" not in browser(cast.operator).get(reverse("today")).content.decode()
     assert "approved" in browser(cast.viewer).get(page).content.decode()
     revoke = reverse("direct_revoke", args=[row.pk])
-    assert browser(cast.operator).post(revoke, {"why": ""}).status_code == 422
-    assert browser(cast.operator).post(revoke, {"why": "a hole"}).status_code == 302
+    assert operator.post(revoke, {"why": ""}).status_code == 422
+    assert operator.post(revoke, {"why": "a hole"}).status_code == 302
     assert "a hole" in browser(cast.developer).get(one).content.decode()
     assert "Ask again" in browser(cast.developer).get(page).content.decode()

@@ -13,11 +13,12 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
+from accounts.access import fresh_login_required, operator_required
 from accounts.models import Right
 from vps.forms.direct_approval import AskForm, DecideForm, RevokeForm
 from vps.models import Conflict, DirectApproval, Domu
 from vps.views.kernel import version_page
-from vps.views.scope import fresh_login_required, get_version_or_404, operator_required
+from vps.views.scope import get_version_or_404
 from vps.xen.description import BootMethod
 
 

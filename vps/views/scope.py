@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
@@ -62,11 +61,6 @@ def get_version_or_404(request: HttpRequest, pk: UUID, right: Right = Right.SEE)
     version = get_object_or_404(KernelVersion.objects.select_related("kernel__tenant", "original"), pk=pk)
     get_kernel_or_404(request, version.kernel_id, right)
     return version
-
-
-def fresh_login_required(view: View) -> View:
-    """The place of accounts' check that somebody logged in lately; until it is there, being logged in is enough."""
-    return login_required(view)
 
 
 def _demand(allowed: bool) -> None:
