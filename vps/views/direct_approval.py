@@ -45,9 +45,9 @@ def direct_approval(request: HttpRequest, pk: UUID) -> HttpResponse:
     return _page(request, _get(request, pk))
 
 
+@require_POST
 @operator_required
 @fresh_login_required
-@require_POST
 def direct_decide(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Approve or refuse."""
     row = _get(request, pk)
@@ -62,9 +62,9 @@ def direct_decide(request: HttpRequest, pk: UUID) -> HttpResponse:
     return redirect("direct_approval", pk)
 
 
+@require_POST
 @operator_required
 @fresh_login_required
-@require_POST
 def direct_revoke(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Take an approval back: what runs goes on, and is not started again."""
     row = _get(request, pk)
