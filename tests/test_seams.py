@@ -229,3 +229,9 @@ def test_the_refusal_does_refuse(tmp_path: Path, line: str) -> None:
 )
 def test_starting_a_process_is_seen(code: str) -> None:
     assert _starts(ast.parse(code))
+
+
+def test_no_two_tests_have_one_module_name() -> None:
+    """pytest imports them by it, and collects nothing when two are alike."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
