@@ -191,6 +191,18 @@ def test_taken_back_is_told_with_the_end_of_the_console(
     assert two.boot().default == 0
 
 
+def test_one_boot_only(browser: Browser, cast: Cast, mouth: Mouth, two: Domu) -> None:
+    assert ask(browser, cast.owner, two, once="on").status_code == 302
+    operation = two.operations.open().get()
+    assert operation.body["try"]["once"] is True
+    finish(mouth, two)
+    ends(mouth, two.tries.get(), "given_up", "once", "It was to be booted once.")
+    mouth.inventory({two: "running"}, domus=[of(two)])
+    page = server(browser, cast.owner, two)
+    assert "booted once" in page and "The next boot is Good again." in page and 'id="make-default"' in page
+    assert not Mail.objects.filter(template="boot_try").exists()
+
+
 def test_an_order_that_failed_is_no_try(mouth: Mouth, browser: Browser, cast: Cast, two: Domu) -> None:
     ask(browser, cast.owner, two)
     finish(mouth, two, "failed", error={"code": "deaf", "text": "The guest did not shut down.", "output": ""})

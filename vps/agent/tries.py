@@ -116,7 +116,7 @@ def said_well(context: Context, body: Mapping[str, Any]) -> None:
 def built(context: Context, tried: Tried, run: UUID) -> None:
     """Its domain exists: from now on it has its time."""
     now = time.monotonic()
-    write(
+    tried = write(
         context,
         tried,
         state=State.WAITING,
@@ -125,6 +125,8 @@ def built(context: Context, tried: Tried, run: UUID) -> None:
         deadline=now + tried.what.seconds,
         until=context.clock.now_ms() + tried.what.seconds * 1000,
     )
+    if tried.what.once:
+        end(context, tried, TryOutcome.GIVEN_UP, "once", "It was to be booted once.")
 
 
 def end(

@@ -48,6 +48,11 @@ class TryForm(forms.Form):
         required=False,
         help_text=gettext_lazy("Counts only while this site can be reached."),
     )
+    once = forms.BooleanField(
+        label=gettext_lazy("Boot it once, and do not watch it"),
+        required=False,
+        help_text=gettext_lazy("It runs until it ends, well or not; the next boot is the default's again."),
+    )
     keep = forms.BooleanField(
         label=gettext_lazy("When it is well, make it the default"),
         required=False,

@@ -97,7 +97,9 @@ class BootTry(models.Model):
     @property
     def may_become_default(self) -> bool:
         """Whether the page offers to make it the default."""
-        return self.state == State.HEALTHY and self.domu.menu_serial != self.menu.serial
+        return (
+            self.state == State.HEALTHY or self.why == "once"
+        ) and self.domu.menu_serial != self.menu.serial
 
     # What the dom0 tells.
 
@@ -129,7 +131,8 @@ class BootTry(models.Model):
             TryOutcome.BACK: _("%(what)s was taken back on %(name)s"),
             TryOutcome.GIVEN_UP: _("Trying %(what)s on %(name)s was given up"),
         }
-        self._event(f"try.{outcome.value}", texts[outcome])
+        text = _("%(name)s booted %(what)s once") if self.why == "once" else texts[outcome]
+        self._event(f"try.{outcome.value}", text)
         if outcome is TryOutcome.HEALTHY and (run := told.get("run")):
             record = BootRecord.of(self.domu, UUID(str(run)))
             if record is not None:
@@ -212,6 +215,7 @@ def try_once(
     seconds: int,
     signs: list[Sign],
     keep: bool = False,
+    once: bool = False,
     call_sha256: str = "",
     seen: Generation | None = None,
 ) -> BootTry:
@@ -222,7 +226,7 @@ def try_once(
         if not saved.bootable:
             raise Conflict(_("There is nothing to go back to yet; save this menu, it is the first one."))
         boot = Boot.of(menu.boot)
-        what = Try(menu_type(fresh, menu), boot, seconds, tuple(signs), keep)
+        what = Try(menu_type(fresh, menu), boot, seconds, tuple(signs), keep, once)
         Try.of(what.as_dict())  # as the dom0 will read it
         operation = fresh.order(Verb.TRY, by, seen=seen, **{"try": what.as_dict()})
         tried = BootTry.objects.create(

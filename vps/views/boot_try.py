@@ -92,6 +92,7 @@ def _begin(request: HttpRequest, domu: Domu, menu: BootMenu, position: int, form
             seconds=values["seconds"],
             signs=form.signs(),
             keep=values["keep"],
+            once=values["once"],
             call_sha256=digest,
         )
     if key:

@@ -67,13 +67,17 @@ class Sign:
 
 @dataclass(frozen=True)
 class Try:
-    """What is tried: one boot of the default entry of `boot`; `seconds` for a sign; `keep`: it becomes the default."""
+    """What is tried: one boot of the default entry of `boot`; `seconds` for a sign; `keep`: it becomes the default.
+
+    `once`: it is booted once and nobody waits for a sign; the next boot is the default's again.
+    """
 
     type: DomainType
     boot: Boot
     seconds: int
     signs: tuple[Sign, ...] = ()
     keep: bool = False
+    once: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -82,6 +86,7 @@ class Try:
             "seconds": self.seconds,
             "signs": [sign.as_dict() for sign in self.signs],
             "keep": self.keep,
+            "once": self.once,
         }
 
     @classmethod
@@ -109,6 +114,7 @@ class Try:
             seconds,
             tuple(Sign.of(sign) for sign in signs),
             value.get("keep") is True,
+            value.get("once") is True,
         )
 
 

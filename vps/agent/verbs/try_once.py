@@ -21,9 +21,12 @@ _REBUILD = Next(NextStep.REBUILD)
 def try_once(job: Job) -> dict[str, Any]:
     context = job.context
     assert job.order is not None
-    settle(job, instead=_REBUILD)  # also a creation that was under way when the agent was killed
+    before = tries.of(context, job.domu)
+    mine = before is not None and before.operation == job.operation and before.on
+    # Also a creation that was under way when the agent was killed; an end of what this order tries is told by it.
+    settle(job, instead=None if mine else _REBUILD)
     tried = tries.of(context, job.domu)
-    if tried is not None and tried.operation == job.operation and tried.on:
+    if mine or (tried is not None and tried.operation == job.operation and tried.on):
         return _result(job)
     tries.give_up(
         context, job.domu, "Something else was tried before it had shown that it is well.", but=job.operation
@@ -62,8 +65,11 @@ def try_once(job: Job) -> dict[str, Any]:
 
 
 def _result(job: Job) -> dict[str, Any]:
+    """With how it ended, should that be told already."""
     row = job.context.row(job.domu)
-    return {"domid": row.domid, "run": str(row.run), "boots": row.boots}
+    order = job.context.journal.order(job.order.operation) if job.order else None
+    told = dict(order.result or {}) if order else {}
+    return {**told, "domid": row.domid, "run": str(row.run) if row.run else None, "boots": row.boots}
 
 
 def _check_signs(job: Job, what: Try) -> None:
