@@ -19,7 +19,7 @@ class InviteForm(forms.Form):
         widget=forms.EmailInput(attrs={"autocomplete": "off"}),
         help_text=_("The invitation works for this address only, for 7 days, once."),
     )
-    role = forms.ChoiceField(label=_("Role"))
+    role = forms.ChoiceField(label=_("Role"), initial=Role.DEVELOPER)
 
     def __init__(self, roles: Any, *args: Any) -> None:
         super().__init__(*args)
