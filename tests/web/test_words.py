@@ -18,7 +18,7 @@ from vps.xen.reconcile import Status
 
 def test_every_state_has_shape_tone_and_word() -> None:
     for looks, states in (
-        (berth.DOMU, [*Status, "deleted"]),
+        (berth.DOMU, [*Status, "kept", "deleted"]),
         (berth.OPERATION, Operation.State.values),
         (berth.REQUEST, Request.State.values),
         (berth.KERNEL, KernelVersion.State.values),
