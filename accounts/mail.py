@@ -64,7 +64,8 @@ def _ring(mails: Iterable[Mail]) -> None:
     from accounts.tasks import send_mail
 
     for mail in mails:
-        send_mail.ring(mail.pk)
+        if not send_mail.ring(mail.pk):
+            return  # the sweep rings for all that wait
 
 
 def post(mail: Mail) -> None:

@@ -21,7 +21,16 @@ app = Celery("berth")
 app.conf.update(
     broker_url=settings.BERTH_REDIS_URL,
     broker_connection_retry_on_startup=True,
-    broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 2, "global_keyprefix": "web:"},
+    broker_transport_options={
+        "socket_timeout": 10,
+        "socket_connect_timeout": 2,
+        "global_keyprefix": "web:",
+        # A click does not wait for a Redis that is away: the sweep rings again. Without these, six seconds.
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0.1,
+        "interval_max": 0.2,
+    },
     task_default_queue="web",
     task_ignore_result=True,
     task_acks_late=True,
