@@ -202,7 +202,7 @@ def test_what_the_model_refuses_is_a_sentence(
 ) -> None:
     answer = post(browser, cast.owner, domu, rows((version.pk, "x", ""), method="direct"))
     assert answer.status_code == 409
-    assert "generic 1 is an upload; only kernels of the catalogue boot directly." in text(answer)
+    assert "generic 1 is an upload; an operator has to approve that it boots directly." in text(answer)
 
 
 def test_direct_boot_of_the_catalogue(browser: Browser, cast: Cast, domu: Domu) -> None:

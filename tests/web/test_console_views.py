@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from accounts.models import Membership, Role, Tenant, User
 from tests.conftest import RedisServer
+from tests.web.conftest import set_up_second_factor
 from tests.web.world import make_dom0, make_domu
 from vps import redis as web_redis
 from vps import tickets
@@ -90,6 +91,7 @@ def test_who_gets_what(domu: Domu, name: str, who: str, status: int) -> None:
         user = person(who)
         user.is_operator = True
         user.save()
+        set_up_second_factor(user)
         client = logged_in(user)
     else:
         client = logged_in(person(who, domu.tenant, who))
