@@ -156,14 +156,15 @@ def agent(config_file: str, domu: str) -> None:
     from vps.agent.console import Consoles
     from vps.agent.line import Line
     from vps.agent.stream import ConsoleStream
-    from vps.xen.messages import NoteKind
+    from vps.xen.messages import NoteKind, TrustedKeys
 
     config = load(Path(config_file))
     for folder in config.folders():
         folder.mkdir(parents=True, exist_ok=True)
     consoles = Consoles(config.console_dir, config.xl, ConsoleStream(config).send, lambda domu, run: None)
     hear = dict.fromkeys((NoteKind.WATCH, NoteKind.UNWATCH, NoteKind.KEYS), consoles.note)
-    Line(config, Clock(), hear, timed=lambda: None, restored=lambda: None).start()
+    keys = TrustedKeys(config.trusted_keys)
+    Line(config, Clock(), keys, hear, timed=lambda: None, restored=lambda: None).start()
     consoles.attach(UUID(domu), "bench", uuid4(), 1)
     print("ready", flush=True)
     threading.Event().wait()
