@@ -283,7 +283,7 @@ def rows(folder: Path, people: int) -> tuple[Path, UUID, list[str], str]:
         Membership.objects.create(user=user, tenant=tenant, role=Role.OWNER)
         session = SessionStore()
         session[SESSION_KEY] = str(user.pk)
-        session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+        session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
         session[HASH_SESSION_KEY] = user.get_session_auth_hash()
         session.save()
         found.append(tickets.issue(user.pk, session.session_key or "", domu.pk))
