@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -32,9 +34,22 @@ def wait_for(product: Product, name: str, word: str, pattern: str, seconds: floa
         time.sleep(0.2)
 
 
+@pytest.fixture
+def operator(running_product: Product) -> Iterator[Browser]:
+    with closing(Browser(running_product.web)) as browser:
+        yield browser
+
+
+@pytest.fixture
+def customer(running_product: Product) -> Iterator[Browser]:
+    with closing(Browser(running_product.web)) as browser:
+        yield browser
+
+
 @pytest.mark.slow
-def test_one_id_from_a_click_to_the_exit_of_xl(running_product: Product, tmp_path: Path) -> None:
-    operator = Browser(running_product.web)
+def test_one_id_from_a_click_to_the_exit_of_xl(
+    running_product: Product, operator: Browser, customer: Browser, tmp_path: Path
+) -> None:
     login = running_product.login("operator")
     operator.log_in(login.email, login.password)
     (dom0,) = {
@@ -56,7 +71,6 @@ def test_one_id_from_a_click_to_the_exit_of_xl(running_product: Product, tmp_pat
         time.sleep(0.5)
     del operator.http.headers["X-Request-ID"]
 
-    customer = Browser(running_product.web)
     owner = running_product.login("owner")
     customer.log_in(owner.email, owner.password)
     kernel = tmp_path / "rubbish"
