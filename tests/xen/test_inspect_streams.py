@@ -160,5 +160,5 @@ def test_changed_bytes_of_kernels_make_a_report(data: st.DataObject) -> None:
 
 
 def test_mutants_are_the_same_for_the_same_seed() -> None:
-    assert list(mutants(synthetic(), 60, 4)) == list(mutants(synthetic(), 60, 4))
-    assert list(mutants(synthetic(), 60, 4)) != list(mutants(synthetic(), 60, 5))
+    assert list(mutants(synthetic(), range(60), 4)) == list(mutants(synthetic(), range(60), 4))
+    assert list(mutants(synthetic(), range(60), 4)) != list(mutants(synthetic(), range(60), 5))
