@@ -1,4 +1,4 @@
-"""Domains on a dom0 that are not Berth's, and what an operator decided about each (decision 0013)."""
+"""Domains on a dom0 that are not Berth's, and what an operator decided about each (decision 0008)."""
 
 from __future__ import annotations
 
