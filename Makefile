@@ -7,7 +7,7 @@ DATA ?= var/berth
 PYTHON ?=
 UV := 0.13.9
 
-.PHONY: run test check demo chaos oracle fuzz bench lab lab-stop lab-test lab-test-full lock password clean help
+.PHONY: run test check demo screenshots chaos oracle fuzz bench lab lab-stop lab-test lab-test-full lock password clean help
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ check: $(VENV)/dev.stamp ## form, types, migrations, seams
 
 demo: $(VENV)/dev.stamp ## the whole way, a line for each step: make demo [ARGS="--url http://localhost:8000 ..."]
 	@$(PY) -m tests.story.demo $(ARGS)
+
+screenshots: $(VENV)/dev.stamp ## the pictures in docs/screenshots, made anew; needs Chromium
+	@$(PY) -m tests.story.screenshots
 
 chaos: $(VENV)/dev.stamp ## kill everything at random: make chaos [OPERATIONS=500] [SEED=7]
 	BERTH_STORM_OPERATIONS=$(or $(OPERATIONS),500) BERTH_STORM_SEED=$(or $(SEED),7) $(PY) -m pytest tests/chaos
