@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from playwright.sync_api import expect
+
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -12,3 +14,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+# Playwright's five seconds are short where something else has the cores; what never comes fails all the same.
+expect.set_options(timeout=20_000)
