@@ -6,7 +6,19 @@
   const sentAt = new WeakMap(); // request -> how many edits there were when it was sent
 
   const editor = () => document.getElementById("editor");
-  const preview = () => window.htmx && htmx.trigger(editor(), "preview");
+  let listening = true; // htmx hears a new form only some milliseconds after it was put in
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.target.id === "editor") listening = false;
+  });
+  document.addEventListener("htmx:afterSettle", (event) => {
+    if (event.target.id === "editor") listening = true;
+  });
+
+  function preview() {
+    if (!window.htmx) return;
+    if (listening) htmx.trigger(editor(), "preview");
+    else later(30);
+  }
 
   function later(milliseconds) {
     clearTimeout(timer);
