@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import expect
-
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -14,6 +12,3 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-# Playwright's five seconds are short where something else has the cores; what never comes fails all the same.
-expect.set_options(timeout=20_000)
