@@ -71,6 +71,7 @@ def once_more(server: Server, boots: int, before: int) -> None:
     assert (server.boots, built(server), domains(server)) == (boots + 1, before + 1, 1)
 
 
+@pytest.mark.lab_ci
 def test_the_agent_is_killed_while_it_creates(site: Site, own: Server) -> None:
     boots, before = own.boots, built(own)
     own.press("start")
@@ -82,6 +83,7 @@ def test_the_agent_is_killed_while_it_creates(site: Site, own: Server) -> None:
     once_more(own, boots, before)
 
 
+@pytest.mark.lab_ci
 def test_the_agent_is_killed_while_the_guest_reboots(site: Site, running: Server) -> None:
     boots, before = running.boots, built(running)
     with at_the_console(running) as console:

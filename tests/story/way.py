@@ -60,7 +60,15 @@ def upload(
     return customer.wait_state(version, "can boot", "cannot boot", seconds=seconds)
 
 
-def choose(customer: Browser, server: str, version: str, arguments: str = "", method: str = "pvgrub") -> Page:
+def choose(
+    customer: Browser,
+    server: str,
+    version: str,
+    arguments: str = "",
+    method: str = "pvgrub",
+    *,
+    expect: int = 200,
+) -> Page:
     """Make a version the only entry of a server's boot menu, and have it prepared."""
     page = customer.get(server.rstrip("/") + "/boot/")
     form = page.form(having="seen_serial")
@@ -69,7 +77,8 @@ def choose(customer: Browser, server: str, version: str, arguments: str = "", me
         page = customer.submit(form, method=method, do="add")
         form = page.form(having="seen_serial")
     identity = version.rstrip("/").rsplit("/", 1)[-1]
-    return customer.submit(form, method=method, version=identity, title="", arguments=arguments, do="save")
+    filled = {"version": identity, "title": "", "arguments": arguments}
+    return customer.submit(form, expect=expect, method=method, do="save", **filled)
 
 
 def press(customer: Browser, server: str, verb: str) -> Page:
