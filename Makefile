@@ -15,8 +15,8 @@ help: ## what there is
 run: $(VENV)/run.stamp ## the whole product on this machine: make run [PORT=8010] [DATA=FOLDER]
 	@exec $(PY) -m vps.quickstart --data-dir "$(DATA)" --port "$(PORT)"
 
-test: $(VENV)/dev.stamp ## all tests: make test [T="tests/xen -k menu"]
-	$(PY) -m pytest $(T)
+test: $(VENV)/dev.stamp ## all tests, on two cores: make test [WORKERS=4]; or some of them: make test [T="tests/xen -k menu"]
+	$(PY) -m pytest $(or $(T),-n $(or $(WORKERS),2) --dist loadfile)
 
 check: $(VENV)/dev.stamp ## form, types, migrations, seams
 	$(PY) -m ruff format --check .
