@@ -13,7 +13,7 @@ from cryptography.fernet import Fernet, MultiFernet
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
 from accounts import mail
@@ -46,6 +46,13 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def new_user(self, request: HttpRequest) -> User:
         return User()
+
+    def post_login(self, request: HttpRequest, user: User, **more: Any) -> HttpResponse:
+        """The address is confirmed by now: who named a tenant at sign-up gets it."""
+        if user.founds:
+            user.found_tenant()
+        answer: HttpResponse = super().post_login(request, user, **more)
+        return answer
 
     def send_mail(self, template_prefix: str, email: str, context: Mapping[str, Any]) -> None:
         """allauth's names of mails are ours: account/email/password_changed is mail/password_changed.txt."""

@@ -252,6 +252,7 @@ BERTH_OUTPUT_LIMIT = 100_000  # entries of a dom0's report stream that are read 
 
 # Days.
 BERTH_REQUEST_DAYS = env.int("BERTH_REQUEST_DAYS", default=14)  # a request that nobody decided
+BERTH_UNCONFIRMED_DAYS = env.int("BERTH_UNCONFIRMED_DAYS", default=14)  # a sign-up that nobody confirmed
 BERTH_KEEP_DAYS = env.int("BERTH_KEEP_DAYS", default=7)  # the disks of a deleted server
 
 # Trial boots, on dom0s that are set aside for them.

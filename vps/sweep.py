@@ -1,5 +1,5 @@
 """What nobody clicks: send what stayed queued, ask again, give up, admit dom0s again, forget old uploads, mail,
-end requests that wait too long, wipe what was deleted long ago.
+end requests that wait too long, wipe what was deleted long ago, forget who never confirmed the address.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.mail import sweep_mail
+from accounts.models import User
 from vps import alarms, dispatch
 from vps.chain import seal_events
 from vps.enrolment import end_old_credentials
@@ -56,6 +57,7 @@ def sweep() -> dict[str, int]:
         "credentials": end_old_credentials(),
         "expired": _expire(),
         "deleted": purge_due(),
+        "unconfirmed": User.objects.forget_unconfirmed(),
         "alarms": alarms.watch(),
         "samples": Sample.objects.trim(now // 60_000),
     }

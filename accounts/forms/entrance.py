@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.forms.plain import PASSWORD_HELP, Plain
-from accounts.models import Tenant, User
+from accounts.models import User
 from accounts.models.invitation import IN_SESSION, invitation_of
 
 
@@ -34,7 +34,7 @@ class PasswordAgainForm(Plain, allauth.ReauthenticateForm):
 
 
 class SignUpForm(Plain, allauth.SignupForm):
-    """Makes the person and, unless an invitation leads into another, their tenant."""
+    """Makes the person; unless an invitation leads into another, their tenant comes with the first log-in."""
 
     name = forms.CharField(max_length=120)
     tenant = forms.CharField(max_length=120, required=False)
@@ -71,10 +71,10 @@ class SignUpForm(Plain, allauth.SignupForm):
             if self.invitation is not None:
                 self.invitation.accept(user)
                 request.session.pop(IN_SESSION, None)
-            if self.invitation is None or self.invitation.tenant is None:
-                Tenant.found(self.cleaned_data.get("tenant") or user.name, user)
         return user
 
     def custom_signup(self, request: HttpRequest, user: User) -> None:
         user.name = self.cleaned_data["name"]
-        user.save(update_fields=["name"])
+        if self.invitation is None or self.invitation.tenant is None:
+            user.founds = self.cleaned_data.get("tenant") or user.name
+        user.save(update_fields=["name", "founds"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.db import models, transaction
@@ -35,6 +37,20 @@ class UserManager(BaseUserManager["User"]):
     def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> User:
         return self.create_user(email, password, is_operator=True, **fields)
 
+    def forget_unconfirmed(self) -> int:
+        """Delete who signed up settings.BERTH_UNCONFIRMED_DAYS ago and never confirmed the address; gives how many.
+
+        Nothing hangs on them: the tenant that they asked for is founded when they first log in.
+        """
+        limit = timezone.now() - timedelta(days=settings.BERTH_UNCONFIRMED_DAYS)
+        rows = self.filter(date_joined__lte=limit, last_login=None, is_active=True, is_operator=False)
+        rows = rows.filter(memberships=None, emailaddress__verified=False).exclude(
+            emailaddress__verified=True
+        )
+        gone = list(rows.order_by("date_joined").values_list("pk", flat=True).distinct()[:100])
+        self.filter(pk__in=gone).delete()
+        return len(gone)
+
     def get_by_natural_key(self, username: str | None) -> User:
         return self.get(email__iexact=username or "")
 
@@ -48,6 +64,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_operator = models.BooleanField(_("operator"), default=False)
     is_active = models.BooleanField(_("active"), default=True)
     date_joined = models.DateTimeField(default=timezone.now)
+    # The name of the tenant that is theirs from the first log-in on; "" when there is none to come.
+    founds = models.CharField(max_length=120, blank=True)
 
     objects = UserManager()
 
@@ -65,6 +83,15 @@ class User(AbstractBaseUser, PermissionsMixin):
         EmailAddress.objects.update_or_create(
             user=self, email=self.email, defaults={"verified": True, "primary": True}
         )
+
+    def found_tenant(self) -> None:
+        """Make the tenant that was named at sign-up, once."""
+        from accounts.models.tenant import Tenant
+
+        with transaction.atomic():
+            if type(self).objects.filter(pk=self.pk, founds=self.founds).exclude(founds="").update(founds=""):
+                Tenant.found(self.founds, self)
+        self.founds = ""
 
     def deactivate(self, by: User, why: str) -> None:
         """Close the account: its sessions end, and with them its consoles. Raises Conflict."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts.models import Installation, Invitation, Mail, Membership, Role, Tenant, User
 from accounts.models.quota import sums
@@ -45,14 +47,15 @@ def test_from_sign_up_to_the_first_page(db: None) -> None:
     assert answer.url == reverse("account_email_verification_sent")
     assert "We sent you a mail." in text(client.get(answer.url))
     user = User.objects.get(email="nora@example.org")
-    tenant = Tenant.objects.get(members=user)
-    assert (user.name, tenant.name, tenant.role_of(user)) == ("Nora", "Nora's shop", Role.OWNER)
-    assert sums(tenant)["servers"]["limit"] == 5
-    assert Event.objects.filter(kind="tenant.made", tenant=tenant, actor=user).exists()
+    assert not Tenant.objects.exists(), "nobody makes tenants with addresses that are not theirs"
     assert client.get(reverse("servers")).status_code == 302, "nothing works before the address is confirmed"
     confirm = letter("email_confirmation_signup")
     assert "nora@example.org" in text(client.get(confirm))
     assert client.post(confirm).status_code == 302
+    tenant = Tenant.objects.get(members=user)
+    assert (user.name, tenant.name, tenant.role_of(user)) == ("Nora", "Nora's shop", Role.OWNER)
+    assert sums(tenant)["servers"]["limit"] == 5
+    assert Event.objects.filter(kind="tenant.made", tenant=tenant, actor=user).exists()
     assert client.get(reverse("servers")).status_code == 200
     assert "was used already" in text(Client().get(confirm))
 
@@ -68,6 +71,31 @@ def test_a_log_in_before_confirming_sends_the_letter_again(db: None) -> None:
     assert Mail.objects.filter(to="nora@example.org").count() == 2
     assert client.post(letter("email_confirmation_signup")).status_code == 302
     assert client.get(reverse("servers")).status_code == 200
+
+
+def test_a_tenant_is_founded_once(db: None) -> None:
+    user = User.objects.create_user("nora@example.org", PASSWORD, name="Nora", founds="Nora's shop")
+    again = User.objects.get(pk=user.pk)  # as another log-in at the same moment has it
+    user.found_tenant()
+    again.found_tenant()
+    assert [tenant.name for tenant in Tenant.objects.all()] == ["Nora's shop"]
+    assert User.objects.get().founds == again.founds == ""
+
+
+def test_who_never_confirms_is_forgotten_after_a_while(cast: Cast, settings: Any) -> None:
+    sign_up_is("open")
+    for name in ("late", "lately", "closed"):
+        Client().post(reverse("account_signup"), {**NEW, "email": f"{name}@example.org"})
+    old = timezone.now() - timedelta(days=settings.BERTH_UNCONFIRMED_DAYS, minutes=1)
+    User.objects.exclude(email="lately@example.org").update(date_joined=old)
+    User.objects.filter(email="closed@example.org").update(is_active=False)
+    before = set(User.objects.values_list("email", flat=True))
+    assert User.objects.forget_unconfirmed() == 1
+    assert before - set(User.objects.values_list("email", flat=True)) == {"late@example.org"}
+    assert User.objects.forget_unconfirmed() == 0
+    again = Client().post(reverse("account_signup"), {**NEW, "email": "late@example.org"})
+    assert again.url == reverse("account_email_verification_sent"), "the address is free again"
+    assert User.objects.filter(email="late@example.org").exists()
 
 
 def test_an_address_that_has_an_account_gets_a_letter_and_nobody_else_learns_of_it(cast: Cast) -> None:
