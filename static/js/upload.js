@@ -7,6 +7,8 @@ for (const form of document.querySelectorAll("form.upload")) (() => {
   const bar = progress.querySelector("progress");
   const figures = form.querySelector(".upload-figures");
   const problem = form.querySelector(".upload-error");
+  // Sentences come with the page, where gettext had them; {name} in them is put in here.
+  const words = (name, put = {}) => progress.dataset[name].replace(/\{(\w+)\}/g, (all, key) => put[key] ?? all);
   const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
   let running = null;
 
@@ -26,8 +28,8 @@ for (const form of document.querySelectorAll("form.upload")) (() => {
     let body = {};
     try { body = await response.json(); } catch { /* an error page of the proxy, say */ }
     if (response.ok || response.status === 409) return body;
-    if (response.status >= 500) throw new Error(`The server answered ${response.status}.`);
-    throw new Refused(body.error || `The server refused it (${response.status}).`);
+    if (response.status >= 500) throw new Error(words("answered", { status: response.status }));
+    throw new Refused(body.error || words("refused", { status: response.status }));
   }
   async function begin(file, target) {
     const key = remembered(file, target);
@@ -60,7 +62,7 @@ for (const form of document.querySelectorAll("form.upload")) (() => {
       request.setRequestHeader("Upload-Offset", String(where.offset));
       request.upload.onprogress = (event) => sent(event.loaded);
       request.onload = () => resolve(new Response(request.response, { status: request.status }));
-      request.onerror = () => reject(new Error("The connection broke."));
+      request.onerror = () => reject(new Error(words("broke")));
       request.onabort = () => reject(new Error("stopped"));
       request.send(piece);
     });
@@ -86,8 +88,8 @@ for (const form of document.querySelectorAll("form.upload")) (() => {
       const speed = seconds > 0.2 ? (done - first) / seconds : 0;
       const left = speed > 0 ? Math.ceil((file.size - done) / speed) : null;
       bar.value = (100 * done) / file.size;
-      figures.textContent = `${size(done)} of ${size(file.size)}` +
-        (speed ? `, ${size(speed)}/s` : "") + (left !== null ? `, ${left} s left` : "");
+      const told = { done: size(done), all: size(file.size), speed: size(speed), left };
+      figures.textContent = words(left === null ? "sofar" : "sofarLeft", told);
     };
     let faults = 0;
     while (where.offset < file.size) {
@@ -98,7 +100,7 @@ for (const form of document.querySelectorAll("form.upload")) (() => {
         faults = 0;
       } catch (error) {
         if (running.stopped || error instanceof Refused || ++faults > 8) throw error;
-        figures.textContent = `${error.message} Trying again.`;
+        figures.textContent = words("again", { why: error.message });
         await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** faults, 15000)));
         try { where = { ...where, ...await answer(await fetch(where.url)) }; } catch (again) { if (again instanceof Refused) throw again; }
       }
@@ -110,7 +112,7 @@ for (const form of document.querySelectorAll("form.upload")) (() => {
   function take(file) {
     if (!file || (running && !running.stopped)) return;
     if (file.size > Number(form.dataset.limit)) {
-      say(`${file.name} is ${size(file.size)}; the limit is ${size(Number(form.dataset.limit))}.`);
+      say(words("large", { file: file.name, size: size(file.size), limit: size(Number(form.dataset.limit)) }));
       return;
     }
     const name = form.querySelector("[name=kernel]");
@@ -128,7 +130,7 @@ for (const form of document.querySelectorAll("form.upload")) (() => {
     if (!running) return;
     running.stopped = true;
     if (running.request) running.request.abort();
-    say("Stopped. Choose the same file again, and it goes on where it stood.");
+    say(words("stopped"));
     progress.hidden = true;
   });
 })();
