@@ -8,8 +8,9 @@ from django import template
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts.models import Right, Tenant
 from accounts.models.quota import size_text
-from vps.models import DirectApproval, KernelVersion
+from vps.models import DirectApproval, Domu, KernelVersion
 from vps.xen.devices import BOOT_DISK_VDEV
 from vps.xen.menu import modules_path
 
@@ -100,6 +101,19 @@ def waiting_approvals() -> dict[str, Any]:
     """The questions of direct boot that wait for an operator, oldest first."""
     rows = DirectApproval.objects.waiting().select_related("version__kernel", "tenant", "asked_by")
     return {"approvals": list(rows.order_by("asked_at")[:50])}
+
+
+@register.inclusion_tag("kernels/_next.html", takes_context=True)
+def next_steps(context: dict[str, Any], version: KernelVersion) -> dict[str, Any]:
+    """The servers into whose boot menus the person who looks may put a version that can boot."""
+    user = context["user"]
+    if version.state != KernelVersion.State.OK or version.deleted_at or not user.is_authenticated:
+        return {"version": version, "domus": None}
+    mine = [tenant for tenant in Tenant.objects.of(user) if tenant.allows(user, Right.OPERATE)]
+    if version.kernel.tenant_id is not None:
+        mine = [tenant for tenant in mine if tenant.pk == version.kernel.tenant_id]
+    rows = Domu.objects.live().filter(tenant__in=mine).order_by("-created_at")
+    return {"version": version, "domus": list(rows[:8]) if mine else None}
 
 
 @register.filter
