@@ -329,7 +329,7 @@ def test_the_server_says_what_booted_last_and_goes_back_by_one_click(
     finish(mouth, running)
     booted(2, "Newer", "01900000-0000-7000-8000-000000000002")
     page = text(browser(cast.owner).get(reverse("server", args=[running.pk])))
-    assert "not known yet whether well" in page and "kernel of NetBSD" in page
+    assert "whether it is well is not known yet" in page and "kernel of NetBSD" in page
     assert 'id="back-to-good"' in page
     assert browser(cast.owner).post(reverse("boot_use", args=[running.pk, 1])).status_code == 302
     running.refresh_from_db()

@@ -54,6 +54,18 @@ WANTS: dict[Verb, Wanted] = {
     Verb.DESTROY: Wanted.STOPPED,
     Verb.DELETE: Wanted.STOPPED,
 }
+# What an event says of a verb that somebody wants done.
+ASKED: dict[Verb, Any] = {
+    Verb.PREPARE: gettext_lazy("%(name)s is to be prepared"),
+    Verb.START: gettext_lazy("%(name)s is to be started"),
+    Verb.SHUTDOWN: gettext_lazy("%(name)s is to be shut down"),
+    Verb.REBOOT: gettext_lazy("%(name)s is to be rebooted"),
+    Verb.DESTROY: gettext_lazy("%(name)s is to be destroyed"),
+    Verb.PAUSE: gettext_lazy("%(name)s is to be paused"),
+    Verb.UNPAUSE: gettext_lazy("%(name)s is to go on"),
+    Verb.DELETE: gettext_lazy("The disks of %(name)s are to be wiped"),
+    Verb.TRY: gettext_lazy("%(name)s is to try an entry once"),
+}
 SUPERSEDES = frozenset({Verb.DESTROY, Verb.DELETE})
 
 
@@ -300,7 +312,7 @@ class Domu(models.Model):
             )
             Event.record(
                 f"domu.{verb.value}",
-                _("%(verb)s asked for %(name)s") % {"verb": verb.value.capitalize(), "name": fresh.name},
+                str(ASKED[verb]) % {"name": fresh.name},
                 actor=by,
                 tenant=fresh.tenant,
                 domu=fresh,
