@@ -17,6 +17,7 @@ from django.test import Client
 from accounts.models import Membership, Role, Tenant, User
 from accounts.models.quota import grant_default
 from tests.conftest import RedisServer
+from tests.web.chrome import chrome, opened  # noqa: F401  fixtures
 from tests.web.world import Mouth, make_dom0
 from vps import dispatch
 from vps.models import Blob, Domu, Kernel, KernelVersion, Loader, Operation, Request, Size
