@@ -37,6 +37,6 @@ def connect(config: Config, *, patience: float = 10.0) -> redis.Redis:
 
 def hear_time(client: redis.Redis, clock: Clock) -> None:
     """Ask Redis for the time and tell the clock. Raises RedisError."""
-    sent_at = time.time()
+    sent_at = time.monotonic()
     seconds, micros = client.time()
-    clock.heard(int(seconds) * 1000 + int(micros) // 1000, sent_at, time.time())
+    clock.heard(int(seconds) * 1000 + int(micros) // 1000, sent_at, time.monotonic())
