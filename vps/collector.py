@@ -80,8 +80,14 @@ def _read(positions: dict[str, str], block_ms: int) -> list[tuple[str, list[Any]
 
 def _apply(dom0: Dom0, key: str, entries: list[Any]) -> int:
     acknowledged: dict[Any, int] = {}
+    missing: set[Any] = set()
     for _, fields in entries:
-        found = reports.apply(dom0, _text(fields.get(b"r", b"")))
+        try:
+            found = reports.apply(dom0, _text(fields.get(b"r", b"")))
+        except reports.Missing as error:
+            log.warning("%s: %s; they are asked for", dom0, error)
+            found = error.journal, error.seq
+            missing.add(error.journal)
         if found:
             journal, seq = found
             acknowledged[journal] = max(seq, acknowledged.get(journal, 0))
@@ -90,7 +96,8 @@ def _apply(dom0: Dom0, key: str, entries: list[Any]) -> int:
         milliseconds, _, n = last.partition("-")
         client().xtrim(key, minid=f"{milliseconds}-{int(n) + 1}", approximate=False)
     for journal, seq in acknowledged.items():
-        dispatch.note(dom0, NoteKind.ACKNOWLEDGE, {"journal": str(journal), "seq": seq}, seconds=60)
+        told = {"journal": str(journal), "seq": seq, **({"missing": True} if journal in missing else {})}
+        dispatch.note(dom0, NoteKind.ACKNOWLEDGE, told, seconds=60)
     if client().xlen(key) > settings.BERTH_OUTPUT_LIMIT:
         client().xtrim(key, maxlen=settings.BERTH_OUTPUT_LIMIT)
     return len(entries)

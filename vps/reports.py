@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import DataError, IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -23,7 +23,7 @@ from vps.models.dom0 import Dom0
 from vps.models.domu import Domu
 from vps.models.event import Event
 from vps.models.holding import settle
-from vps.models.operation import ENDED, Operation, State
+from vps.models.operation import ENDED, OPEN, Operation, State
 from vps.models.sample import Sample
 from vps.models.trial import TrialBoot
 from vps.xen.messages import Generation, MessageRefused, Outcome, Report, ReportKind, Verb
@@ -41,13 +41,28 @@ _STATES = {
     Outcome.CANCELLED: State.CANCELLED,
 }
 _UNSUCCESSFUL = frozenset({State.FAILED, State.REFUSED, State.CANCELLED})
+# What the content of a report may be at fault for. Anything else is ours, or passes: it is read again.
+_UNREADABLE = (
+    *(MessageRefused, KeyError, TypeError, ValueError, AttributeError),
+    *(ArithmeticError, DataError, IntegrityError),
+)
 _LISTS = ("domains", "domus", "alarms", "bridges")
 MAX_RESULT = 600_000  # characters of JSON: 64 KiB of a log, of which each byte may become six
 MAX_TEXT = 8000  # characters of a dom0's own words that are kept
 
 
+class Missing(Exception):
+    """A report before this one was lost on its way. This one is not applied: its dom0 sends both again."""
+
+    def __init__(self, journal: UUID, seq: int) -> None:
+        super().__init__(f"reports after {seq} of the journal {journal} are missing")
+        self.journal, self.seq = journal, seq  # up to where all were applied
+
+
 def apply(dom0: Dom0, text: str) -> tuple[UUID, int] | None:
     """Apply one report of `dom0`; gives (journal, seq) to acknowledge, None for one that is not kept.
+
+    Raises Missing: acknowledging this one would have the dom0 forget one that never came.
 
     What cannot be read or speaks of another's domU is recorded as an event and acknowledged: sending it again
     would not make it better.
@@ -63,12 +78,15 @@ def apply(dom0: Dom0, text: str) -> tuple[UUID, int] | None:
     with transaction.atomic():
         # Not the key: whoever writes an operation of this dom0 meanwhile holds its domU, which we may want next.
         locked = Dom0.objects.select_for_update(no_key=True).get(pk=dom0.pk)
-        if report.seq and locked.journal == report.journal and report.seq <= locked.last_seq:
+        last = locked.last_seq if locked.journal == report.journal else 0
+        if report.seq and report.seq <= last:
             return report.journal, report.seq
+        if report.oldest and max(report.oldest, last + 1) < report.seq:
+            raise Missing(report.journal, last)
         try:
             with transaction.atomic():
                 _APPLY[report.kind](locked, report)
-        except (MessageRefused, KeyError, TypeError, ValueError, AttributeError) as error:
+        except _UNREADABLE as error:
             _refused(locked, f"{report.kind.value}: {error}")
         if not report.seq:
             return None
@@ -108,7 +126,9 @@ def _operation(dom0: Dom0, report: Report) -> None:
         fields["error"] = {name: str(error.get(name) or "")[:MAX_TEXT] for name in ("code", "text", "output")}
     if result := body.get("result"):
         fields["result"] = _of_bounded_size(result)
-    moved = row.state != state and row.move(state, **fields)
+    if row.state == State.LOST and state in OPEN:
+        fields["ended_at"] = None
+    moved = row.state != state and not _gives_way(row, state) and row.move(state, **fields)
     if not moved:
         Operation.objects.filter(pk=row.pk, state=state).update(**fields)
     elif state in _UNSUCCESSFUL:
@@ -119,6 +139,12 @@ def _operation(dom0: Dom0, report: Report) -> None:
         TrialBoot.conclude(row)
     if row.verb == Verb.TRY and state in ENDED:
         _tried(row, dict(body.get("result") or {}).get("tried") or {}, report.at)
+
+
+def _gives_way(row: Operation, state: str) -> bool:
+    """What was given up shows no progress while something else is under way. Its end is told all the same."""
+    others = Operation.objects.open().filter(domu=row.domu_id, lane=row.lane)
+    return row.state == State.LOST and state in OPEN and row.domu_id is not None and others.exists()
 
 
 def _tried(row: Operation, told: dict[str, Any], at: int) -> None:
@@ -261,6 +287,9 @@ def _inventory(dom0: Dom0, report: Report) -> None:
         if not isinstance(body.get(name, []), list):
             raise MessageRefused(f"{name} is not a list.")
     was_heard = dom0.heard_lately
+    if was_heard and report.at <= int(dom0.inventory.get("at", 0)):
+        return  # a newer one was here before; after a silence any counts, for clocks are set back
+    body["at"] = report.at
     dom0.heard_at = timezone.now()
     dom0.inventory = body
     fields = ["heard_at", "inventory"]
@@ -357,10 +386,19 @@ def _take_agents_word(domu: Domu, agent: dict[str, Any] | None) -> None:
     domu.boots = max(domu.boots, int(agent.get("boots") or 0))
     domu.prepared_serial = int(agent.get("menu_serial") or 0)
     generation = Generation.of(agent.get("generation"))
-    current = (generation.epoch, generation.n) == (domu.epoch, domu.n)
     # Between orders the agent decides: a guest that powered itself off is to stay off.
-    if current and not domu.open_operation and agent.get("wanted") in set(Wanted):
+    if not domu.open_operation and agent.get("wanted") in set(Wanted) and _is_current(domu, generation):
         domu.wanted = str(agent["wanted"])
+
+
+def _is_current(domu: Domu, generation: Generation) -> bool:
+    """Whether the dom0 knows all that was asked for; what it never took (cancelled, lost, refused) says nothing."""
+    if (generation.epoch, generation.n) == (domu.epoch, domu.n):
+        return True
+    if generation.epoch != domu.epoch:
+        return False
+    later = domu.operations.filter(epoch=domu.epoch, n__gt=generation.n)
+    return not later.filter(state__in=(State.DONE, State.FAILED)).exists()
 
 
 def _say_again(domu: Domu) -> None:

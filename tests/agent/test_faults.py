@@ -8,7 +8,8 @@ import time
 import pytest
 from agent_rig import Rig, until
 
-from vps.xen.messages import FINAL_OUTCOMES, ReportKind, Verb
+from vps.agent.outbox import RESEND
+from vps.xen.messages import FINAL_OUTCOMES, NoteKind, ReportKind, Verb
 
 
 def test_killed_while_xl_creates(rig: Rig) -> None:
@@ -101,6 +102,25 @@ def test_redis_away_loses_nothing(rig: Rig) -> None:
     rig.acknowledge = True
     until(lambda: len(rig.bodies(ReportKind.BOOTED, domu.id)) == 2)
     assert rig.bodies(ReportKind.ENDED, domu.id)[0]["reason"] == "reboot"
+    rig.done(Verb.DESTROY, domu)
+
+
+def test_lost_reports_are_sent_again_as_soon_as_they_are_missed(rig: Rig) -> None:
+    rig.acknowledge = False
+    rig.start()
+    domu = rig.domu()
+    order = rig.order(Verb.PREPARE, domu)
+    rig.ended(order)
+    first = min(report.seq for report in rig.read() if report.seq)
+    assert {report.oldest for report in rig.read() if report.seq} == {first}
+    rig.redis_server.client().xtrim(rig.channels.out, maxlen=0)
+    journal = str(rig.read()[0].journal)
+    rig.note(NoteKind.ACKNOWLEDGE, {"journal": journal, "seq": first - 1, "missing": True})
+    until(
+        lambda: [r.seq for r in rig.read() if r.seq].count(first) == 2,
+        "sent again before its time",
+        seconds=RESEND / 2,
+    )
     rig.done(Verb.DESTROY, domu)
 
 

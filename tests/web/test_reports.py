@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.utils import timezone
 
+from accounts.models import User
 from tests.web.world import Mouth, make_dom0, make_domu
 from vps import dispatch, reports
 from vps.models import Conflict, Dom0, Domu, Event, Operation
@@ -78,6 +81,53 @@ def test_one_report_is_applied_once(mouth: Mouth, domu: Domu) -> None:
     assert row.step == "mark", "but not applied again"
 
 
+def test_a_report_before_which_one_is_missing_is_not_applied(mouth: Mouth, domu: Domu) -> None:
+    row = order(domu, Verb.START)
+
+    def text(seq: int, outcome: str, oldest: int) -> str:
+        body = {"operation": str(row.pk), "domu": str(domu.pk), "outcome": outcome, "generation": [1, 1]}
+        return Report(mouth.dom0.pk, mouth.journal, seq, ReportKind.OPERATION, 5, body, oldest).as_text()
+
+    for last in (0, 1):
+        with pytest.raises(reports.Missing) as missing:
+            reports.apply(mouth.dom0, text(3, "done", 1))
+        assert (missing.value.journal, missing.value.seq) == (mouth.journal, last)
+        reports.apply(mouth.dom0, text(last + 1, "running", 1))
+    row.refresh_from_db()
+    assert row.state == State.RUNNING
+    assert reports.apply(mouth.dom0, text(3, "done", 1)) == (mouth.journal, 3)
+    row.refresh_from_db()
+    assert row.state == State.DONE
+
+
+def test_what_the_dom0_keeps_no_more_is_not_missed(mouth: Mouth, domu: Domu) -> None:
+    """The web's database was restored, and is behind what it had acknowledged; or its agent does not tell."""
+    row = order(domu, Verb.START)
+    body = {"operation": str(row.pk), "domu": str(domu.pk), "outcome": "running", "generation": [1, 1]}
+    for seq, oldest in ((1, 1), (40, 40), (41, 40), (50, 0)):
+        told = Report(mouth.dom0.pk, mouth.journal, seq, ReportKind.OPERATION, 5, body, oldest).as_text()
+        assert reports.apply(mouth.dom0, told) == (mouth.journal, seq)
+
+
+def test_an_inventory_that_comes_late_changes_nothing(mouth: Mouth, domu: Domu) -> None:
+    agent = {"id": str(domu.pk), "generation": [domu.epoch, domu.n], "boots": 1}
+    mouth.inventory({}, domus=[{**agent, "wanted": "running", "phase": "starting"}])
+    mouth.inventory({}, domus=[{**agent, "wanted": "stopped", "phase": "idle"}])
+    mouth.clock -= 2000
+    mouth.inventory({}, domus=[{**agent, "wanted": "running", "phase": "starting"}])
+    domu.refresh_from_db()
+    assert (domu.wanted, domu.phase) == ("stopped", "idle")
+
+
+def test_an_inventory_counts_after_a_silence_whatever_its_time(mouth: Mouth, domu: Domu) -> None:
+    """The clock of Redis was set back: a dom0 that was not heard for long is heard all the same."""
+    mouth.inventory({})
+    Dom0.objects.filter(pk=mouth.dom0.pk).update(heard_at=timezone.now() - timedelta(minutes=5))
+    mouth.clock -= 5000
+    mouth.inventory({})
+    assert Dom0.objects.get(pk=mouth.dom0.pk).heard_lately
+
+
 def test_a_new_journal_counts_from_one_again(mouth: Mouth, domu: Domu) -> None:
     first = order(domu, Verb.START)
     for _ in range(3):
@@ -87,6 +137,50 @@ def test_a_new_journal_counts_from_one_again(mouth: Mouth, domu: Domu) -> None:
     first.refresh_from_db()
     assert first.state == State.DONE
     assert Dom0.objects.get(pk=mouth.dom0.pk).last_seq == 1
+
+
+def test_what_was_given_up_does_not_come_back_into_the_way_of_something_else(
+    mouth: Mouth, domu: Domu
+) -> None:
+    operator = User.objects.create_user("op@example.org", is_operator=True)
+    first = order(domu, Verb.START)
+    mouth.outcome(first, "accepted")
+    first.refresh_from_db()
+    first.give_up(operator, "")
+    second = order(domu, Verb.START)
+    mouth.outcome(first, "running", step="Creating the domain")
+    first.refresh_from_db()
+    assert (first.state, fresh(domu).open_operation) == (State.LOST, second)
+    mouth.outcome(first, "done")
+    mouth.outcome(second, "done")
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.state, second.state) == (State.DONE, State.DONE)
+
+
+def test_what_was_given_up_goes_on_where_nothing_else_does(mouth: Mouth, domu: Domu) -> None:
+    row = order(domu, Verb.START)
+    mouth.outcome(row, "accepted")
+    row.refresh_from_db()
+    row.give_up(User.objects.create_user("op@example.org", is_operator=True), "")
+    mouth.outcome(row, "running")
+    row.refresh_from_db()
+    assert (row.state, row.ended_at) == (State.RUNNING, None)
+
+
+@pytest.mark.parametrize("number", [10**30, -(2**70)])
+def test_a_number_that_no_database_keeps_is_refused_and_does_not_stop_the_rest(
+    mouth: Mouth, domu: Domu, number: int
+) -> None:
+    row = order(domu, Verb.START)
+    booted = {"domu": str(domu.pk), "run": str(uuid4()), "domid": number, "boots": 1, "menu_serial": 1}
+    assert mouth.say(ReportKind.BOOTED, booted) == (mouth.journal, 1), (
+        "it is acknowledged: it never gets better"
+    )
+    assert Event.objects.filter(kind="report.refused").count() == 1
+    mouth.outcome(row, "done")
+    row.refresh_from_db()
+    assert row.state == State.DONE
 
 
 def test_failure_takes_wanted_back(mouth: Mouth, domu: Domu) -> None:
@@ -203,6 +297,20 @@ def test_without_xen_nothing_counts_as_gone(mouth: Mouth, domu: Domu) -> None:
 def test_a_strange_state_is_unknown(mouth: Mouth, domu: Domu) -> None:
     mouth.inventory({domu: "sideways"})
     assert fresh(domu).status == "unknown"
+
+
+@pytest.mark.parametrize("end", ["cancelled", "lost", "refused"])
+def test_the_dom0_says_what_is_wanted_also_after_an_order_that_it_never_took(
+    mouth: Mouth, domu: Domu, end: str
+) -> None:
+    """A shutdown was cancelled, a start never came to the dom0: then the guest went down after all."""
+    mouth.outcome(order(domu, Verb.START), "done")
+    row = order(domu, Verb.SHUTDOWN)
+    mouth.outcome(row, "cancelled")
+    assert order(domu, Verb.REBOOT).move(end)
+    agent = {"id": str(domu.pk), "generation": [1, row.n], "wanted": "stopped", "phase": "idle"}
+    mouth.inventory({}, domus=[agent])
+    assert (fresh(domu).wanted, fresh(domu).n) == ("stopped", row.n + 1)
 
 
 def test_between_orders_the_dom0_says_what_is_wanted(mouth: Mouth, domu: Domu) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -394,3 +395,19 @@ def test_an_order_carries_the_head_of_the_events() -> None:
     order = Order(OPERATION, DOM0, DOMU, Verb.START, Generation(1, 1), 1, {}, head=Head(5, "a" * 64))
     assert Order.of(order.as_dict()) == order
     assert "head" not in Order(OPERATION, DOM0, DOMU, Verb.START, Generation(1, 1), 1, {}).as_dict()
+
+
+def test_fields_of_a_newer_release_are_passed_over() -> None:
+    """An agent one release older reads what today's web sends, and the web what a newer agent says."""
+    newer = {"comes": "later"}
+    assert Order.of({**ORDER.as_dict(), **newer}) == ORDER
+    assert Note.of({**NOTE.as_dict(), **newer}) == NOTE
+    assert Report.parse(canonical({**json.loads(REPORT.as_text()), **newer})) == REPORT
+
+
+def test_a_report_tells_the_oldest_that_is_kept_or_nothing_of_it() -> None:
+    assert "oldest" not in REPORT.as_text()
+    told = replace(REPORT, oldest=3)
+    assert Report.parse(told.as_text()) == told
+    with pytest.raises(MessageRefused):
+        Report.parse(told.as_text().replace('"oldest":3', '"oldest":"3"'))

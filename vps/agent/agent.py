@@ -168,7 +168,7 @@ class Agent:
     def _acknowledged(self, note: Note) -> None:
         seq = acknowledgement(note, self.context.journal.id)
         if seq is not None:
-            self.context.outbox.acknowledged(seq)
+            self.context.outbox.acknowledged(seq, missing=note.body.get("missing") is True)
 
 
 def _only_one(path: Path) -> int:

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 RESEND = 10.0  # seconds without an acknowledgement
 _RESEND_MOST = 300.0  # and while the web is away, growing to this
+_ONCE = 0.5  # seconds in which all is sent again once at most, however often it is asked for
 _PAUSE = 1.0  # seconds between two attempts to reach Redis
 _KEEP = 2000  # entries of the stream at most; the web trims it sooner
 
@@ -31,8 +32,10 @@ class Outbox:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._sent = 0  # the last number that was sent on this connection
-        self._sent_at = 0.0  # monotonic
+        self._oldest = 0  # the lowest number that is not acknowledged,
+        self._oldest_at = 0.0  # since when it is, or was sent again (monotonic)
         self._resend = RESEND
+        self._missing = False  # the web said that one was lost on its way
         self._inventory: Mapping[str, Any] | None = None
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
@@ -57,9 +60,13 @@ class Outbox:
             self._inventory = inventory
         self._wake.set()
 
-    def acknowledged(self, seq: int) -> None:
+    def acknowledged(self, seq: int, *, missing: bool = False) -> None:
+        """The web has all up to `seq`; with `missing` what was sent after it was not taken, for one was lost."""
         self._journal.acknowledge(seq)
         self._resend = RESEND
+        if missing:
+            self._missing = True
+            self._wake.set()
 
     def _work(self) -> None:
         said = False
@@ -89,14 +96,24 @@ class Outbox:
 
     def _send(self, xadd: Callable[..., object]) -> None:
         now = time.monotonic()
-        if self._sent and now - self._sent_at > self._resend and self._journal.reports(0, 1):
-            self._sent = 0
+        oldest = next((kept.seq for kept in self._journal.reports(0, 1)), 0)
+        if oldest != self._oldest:
+            self._oldest, self._oldest_at = oldest, now
+        waited = now - self._oldest_at
+        # What is under way already answers several askings.
+        if self._missing and waited > _ONCE:
+            self._missing, self._sent, self._oldest_at = False, 0, now
+        elif oldest and self._sent >= oldest and waited > self._resend:
+            self._sent, self._oldest_at = 0, now
             self._resend = min(self._resend * 2, _RESEND_MOST)
         while batch := self._journal.reports(self._sent):
+            oldest = oldest or batch[0].seq
             for kept in batch:
-                report = Report(self._config.dom0, self._journal.id, kept.seq, kept.kind, kept.at, kept.body)
+                report = Report(
+                    self._config.dom0, self._journal.id, kept.seq, kept.kind, kept.at, kept.body, oldest
+                )
                 xadd(self._stream, {"r": report.as_text()}, maxlen=_KEEP, approximate=True)
-                self._sent, self._sent_at = kept.seq, time.monotonic()
+                self._sent = kept.seq
         with self._lock:
             inventory, self._inventory = self._inventory, None
         if inventory is not None:

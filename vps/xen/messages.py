@@ -73,7 +73,7 @@ FINAL_OUTCOMES = frozenset(
 class NoteKind(StrEnum):
     """What a note says."""
 
-    ACKNOWLEDGE = "acknowledge"  # body: journal, seq
+    ACKNOWLEDGE = "acknowledge"  # body: journal, seq, missing (true: what came after seq was not taken)
     LOOK = "look"  # send an inventory now
     WATCH = "watch"  # body: domu, watch, seconds, replay (bytes of the record wanted; absent when renewing)
     UNWATCH = "unwatch"  # body: watch
@@ -227,7 +227,8 @@ class Report:
     An inventory is not kept: the next one says it better.
 
     `journal` names the journal file that `seq` counts in; a dom0 that lost its disk comes with another one.
-    `at` is Redis TIME in milliseconds as the dom0 knows it.
+    `at` is Redis TIME in milliseconds as the dom0 knows it. `oldest` is the lowest number that the journal still
+    keeps, by which the web sees that one before this is missing; 0 of an agent that does not tell.
     """
 
     dom0: UUID
@@ -236,6 +237,7 @@ class Report:
     kind: ReportKind
     at: int
     body: Mapping[str, Any] = field(default_factory=dict)
+    oldest: int = 0
 
     def as_text(self) -> str:
         return canonical(
@@ -247,6 +249,7 @@ class Report:
                 "kind": self.kind.value,
                 "at": self.at,
                 "body": dict(self.body),
+                **({"oldest": self.oldest} if self.oldest else {}),
             }
         )
 
@@ -265,6 +268,7 @@ class Report:
                 ReportKind(value["kind"]),
                 _whole(value["at"]),
                 body,
+                _whole(value.get("oldest", 0)),
             )
         except MessageRefused:
             raise
