@@ -14,6 +14,7 @@ from uuid import UUID
 import redis
 from celery import Celery
 from django.conf import settings
+from django.db.models import F
 from django.utils import timezone
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
@@ -21,7 +22,7 @@ from kombu.exceptions import OperationalError
 from vps.chain import head
 from vps.models.dom0 import Dom0
 from vps.models.domu import Domu
-from vps.models.operation import Operation, State
+from vps.models.operation import OPEN, Operation, State
 from vps.redis import client, now_ms
 from vps.signing import signing_key
 from vps.xen.messages import Channels, Generation, Note, NoteKind, Order, Verb
@@ -57,9 +58,13 @@ def send(operation: Operation) -> bool:
     row = Operation.objects.filter(pk=operation.pk).first()
     if row is None or not (row.is_open or row.state == State.LOST):
         return False
+    if row.cancel_asked_at:
+        return send_cancel(row)  # its order may have been lost, and shall not come now
     try:
         if not row.envelope:
             row = _seal(row)
+            if not row.envelope:
+                return False  # it was cancelled, or given up, just now
         ring(row.dom0_id, row.envelope)
     except (redis.RedisError, OperationalError, OSError) as error:
         log.warning("operation %s stays queued, Redis is away: %s", row.pk, error)
@@ -74,13 +79,18 @@ def _seal(row: Operation) -> Operation:
     """Make the envelope; whoever comes second takes the first one's."""
     not_after = now_ms() + settings.BERTH_ORDER_LIFETIME * 1000
     envelope = signing_key().seal(row.order(not_after, head()))
-    Operation.objects.filter(pk=row.pk, envelope="").update(envelope=envelope, not_after=not_after)
+    # Whoever ends one that has no envelope yet says that nothing was done: then nothing may be.
+    rows = Operation.objects.filter(pk=row.pk, envelope="", state__in=OPEN)
+    rows.update(envelope=envelope, not_after=not_after)
     row.refresh_from_db()
     return row
 
 
 def send_cancel(operation: Operation) -> bool:
-    """Ask the dom0 to stop an operation; it reports what remains. False when Redis is away."""
+    """Ask the dom0 to stop an operation, or not to begin it should its order come later; it reports what remains.
+
+    False when Redis is away: the sweep asks again.
+    """
     try:
         order = Order(
             operation=operation.pk,
@@ -94,8 +104,10 @@ def send_cancel(operation: Operation) -> bool:
         )
         ring(operation.dom0_id, signing_key().seal(order))
     except (redis.RedisError, OperationalError, OSError) as error:
-        log.warning("cancelling %s failed, Redis is away: %s", operation.pk, error)
+        log.warning("cancelling %s waits, Redis is away: %s", operation.pk, error)
         return False
+    Operation.objects.filter(pk=operation.pk).update(sent_at=timezone.now(), tries=F("tries") + 1)
+    operation.move(State.SENT)
     return True
 
 

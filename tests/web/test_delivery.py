@@ -11,6 +11,7 @@ import redis
 from django.core.management import call_command
 from django.utils import timezone
 
+from accounts.models import User
 from tests.conftest import RedisServer
 from tests.web.world import Mouth, make_dom0, make_domu
 from vps import collector, dispatch
@@ -116,6 +117,53 @@ def test_what_was_not_taken_in_time_is_lost(dom0: Dom0, domu: Domu) -> None:
     assert Event.objects.filter(kind="operation.lost").count() == 1
 
 
+@pytest.mark.parametrize("how", ["cancelled", "given up"])
+def test_that_it_is_to_be_left_is_said_until_the_dom0_answers(dom0: Dom0, domu: Domu, how: str) -> None:
+    """Redis lost the order and the asking: it is asked again, and the order that nobody wants any more never comes."""
+    operator = User.objects.create_user("op@example.org", is_operator=True)
+    row = domu.order(Verb.DESTROY, None)
+    row.refresh_from_db()
+    if how == "cancelled":
+        domu.cancel(row, operator)
+    else:
+        row.give_up(operator, "")
+    client().flushall()
+    admit(dom0)
+    Operation.objects.filter(pk=row.pk).update(sent_at=timezone.now() - timedelta(minutes=2))
+    Dom0.objects.filter(pk=dom0.pk).update(heard_at=timezone.now())
+    sweep()
+    (envelope,) = queued(dom0)
+    order = TrustedKeys([signing_key().public_text()]).order(envelope, dom0.pk)
+    assert (order.verb, order.operation) == (Verb.CANCEL, row.pk)
+    sweep()
+    assert len(queued(dom0)) == 1, "not with each sweep"
+    Mouth(dom0).outcome(row, "cancelled", remains="Nothing was done.")
+    row.refresh_from_db()
+    assert row.state == State.CANCELLED
+    Operation.objects.filter(pk=row.pk).update(sent_at=timezone.now() - timedelta(minutes=2))
+    sweep()
+    assert len(queued(dom0)) == 1, "it has answered"
+
+
+def test_what_is_cancelled_while_it_is_being_sealed_is_not_sent(
+    dom0: Dom0, domu: Domu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(dispatch, "now_ms", _away)
+        row = domu.order(Verb.DESTROY, None)
+
+    def meanwhile() -> None:
+        domu.cancel(row, None)
+
+    monkeypatch.setattr(
+        dispatch, "head", meanwhile
+    )  # is asked for between the look at the row and the sealing
+    assert not dispatch.send(row)
+    assert queued(dom0) == []
+    row.refresh_from_db()
+    assert (row.state, row.envelope) == (State.CANCELLED, "")
+
+
 def test_cancel_before_it_is_sent_and_after(dom0: Dom0, domu: Domu, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(dispatch, "ring", _away)
@@ -194,6 +242,37 @@ def test_reports_are_collected_cut_off_and_acknowledged(dom0: Dom0, domu: Domu) 
     assert note.kind is NoteKind.ACKNOWLEDGE
     assert note.body == {"journal": str(mouth.journal), "seq": 2}
     assert collector.round_of_reports(10) == 0
+
+
+def test_a_report_that_redis_lost_is_asked_for_and_nothing_after_it_is_acknowledged(
+    dom0: Dom0, domu: Domu
+) -> None:
+    row = domu.order(Verb.DESTROY, None)
+    mouth, channels = Mouth(dom0), Channels(dom0.pk)
+
+    def send(seq: int, outcome: str) -> None:
+        body = {"operation": str(row.pk), "domu": str(domu.pk), "outcome": outcome, "generation": [1, 1]}
+        told = Report(dom0.pk, mouth.journal, seq, ReportKind.OPERATION, 5, body, 1)
+        client().xadd(channels.out, {"r": told.as_text()})
+
+    def told() -> dict[str, object]:
+        sealed = client().rpop(channels.line).decode()
+        return dict(TrustedKeys([signing_key().public_text()]).note(sealed, dom0.pk).body)
+
+    send(1, "accepted")
+    client().flushall()  # before anybody read it; the agent's connection notices nothing
+    admit(dom0)
+    send(2, "done")
+    collector.round_of_reports(10)
+    assert told() == {"journal": str(mouth.journal), "seq": 0, "missing": True}
+    row.refresh_from_db()
+    assert row.state == State.SENT
+    send(1, "accepted")
+    send(2, "done")
+    collector.round_of_reports(10)
+    assert told() == {"journal": str(mouth.journal), "seq": 2}
+    row.refresh_from_db()
+    assert row.state == State.DONE
 
 
 def test_an_agent_that_spoils_its_stream_hurts_itself_only(dom0: Dom0, domu: Domu) -> None:

@@ -386,8 +386,6 @@ class Domu(models.Model):
 
     def cancel(self, operation: Operation, by: User | None) -> None:
         """Take back an operation: at once if it was not accepted, else the dom0 is asked to stop it."""
-        from vps import dispatch
-
         with transaction.atomic():
             fresh = Domu.objects.select_for_update().get(pk=self.pk)
             row = Operation.objects.select_for_update().get(pk=operation.pk)
@@ -397,7 +395,7 @@ class Domu(models.Model):
                 row.move(State.CANCELLED, remains=_("Nothing was done."))
                 fresh.after_unsuccessful(row)
             else:
-                transaction.on_commit(lambda: dispatch.send_cancel(row))
+                row.ask_to_leave()
             Event.record(
                 "operation.cancel",
                 _("%(verb)s was cancelled") % {"verb": row.verb.capitalize()},

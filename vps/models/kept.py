@@ -119,4 +119,6 @@ def purge_due() -> int:
 def _lately(domu: Domu) -> bool:
     """Whether something was tried with it in the last minutes; a dom0 that cannot is not asked all the time."""
     last = domu.operations.order_by("-id").first()
-    return last is not None and last.created_at > timezone.now() - timedelta(minutes=5)
+    return last is not None and last.created_at > timezone.now() - timedelta(
+        seconds=5 * settings.BERTH_ASK_AFTER
+    )

@@ -102,6 +102,9 @@ class Operation(models.Model):
     sent_at = models.DateTimeField(null=True, blank=True)
     heard_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
+    cancel_asked_at = models.DateTimeField(
+        null=True, blank=True
+    )  # the dom0 is asked to leave it, until it answers
     set_aside_at = models.DateTimeField(null=True, blank=True)  # an operator wants no more to hear of it
 
     objects = OperationQuerySet.as_manager()
@@ -198,13 +201,19 @@ class Operation(models.Model):
             transaction.on_commit(lambda: dispatch.send(operation))
         return operation
 
+    def ask_to_leave(self) -> None:
+        """Have the dom0 stop it, or not begin it. From now on that is what it is sent, and sent again."""
+        from vps import dispatch
+
+        self.cancel_asked_at = timezone.now()
+        Operation.objects.filter(pk=self.pk).update(cancel_asked_at=self.cancel_asked_at)
+        transaction.on_commit(lambda: dispatch.send_cancel(self))
+
     def give_up(self, by: User, words: str) -> None:
         """An operator waits for it no longer: lost, wanted is what it was, and the dom0 is told to leave it.
 
         Should the dom0 have done it after all, its report still says so. Raises Conflict when it has ended.
         """
-        from vps import dispatch
-
         with transaction.atomic():
             text = _("%(who)s gave it up.") % {"who": by}
             error = {"code": "given_up", "text": f"{text} {words}".strip()[:500], "output": ""}
@@ -224,8 +233,9 @@ class Operation(models.Model):
                 operation=self,
                 reason=words,
             )
+            self.refresh_from_db(fields=["envelope"])
             if self.envelope:
-                transaction.on_commit(lambda: dispatch.send_cancel(self))
+                self.ask_to_leave()
 
     def set_aside(self, by: User) -> None:
         """It failed, and nothing more is to be done about it. Raises Conflict when it is under way."""

@@ -201,8 +201,6 @@ class TrialBoot(models.Model):
 
     def cancel(self, by: User) -> None:
         """Take it back, or ask the dom0 to end it. Raises Conflict when it has ended."""
-        from vps import dispatch
-
         with transaction.atomic():
             operation = Operation.objects.select_for_update().get(pk=self.operation_id)
             if not operation.is_open:
@@ -211,7 +209,7 @@ class TrialBoot(models.Model):
                 operation.move(State.CANCELLED, remains=_("Nothing was done."))
                 TrialBoot.conclude(operation)
             else:
-                transaction.on_commit(lambda: dispatch.send_cancel(operation))
+                operation.ask_to_leave()
             Event.record(
                 "trial.cancel",
                 _("The trial boot of %(version)s was cancelled") % {"version": self.version},
