@@ -19,6 +19,7 @@ from vps.agent.lanes import Lanes
 from vps.agent.line import Line, acknowledgement
 from vps.xen.description import Boot, BootMethod, Description, DomainType, GuestOS
 from vps.xen.messages import (
+    FINAL_OUTCOMES,
     Generation,
     Head,
     Note,
@@ -75,6 +76,21 @@ def test_an_order_is_written_once_and_ends_once(path: Path) -> None:
         {"a": [1]},
         1,
     )
+
+
+@pytest.mark.parametrize("end", sorted(FINAL_OUTCOMES))
+def test_the_end_of_a_reboot_leaves_no_intent_and_that_of_a_creation_is_looked_up(
+    path: Path, end: Outcome
+) -> None:
+    journal, domu = Journal(path), uuid4()
+    first = order(domu, Verb.REBOOT)
+    journal.accept(first, Outcome.ACCEPTED, 1)
+    for effect in ("reboot", "create"):
+        journal.intend(domu, effect, {"run": uuid4()}, first.operation)
+    journal.move_order(first.operation, Outcome.RUNNING)
+    assert len(journal.open_intents(domu, "reboot")) == 1
+    journal.move_order(first.operation, end)
+    assert (len(journal.open_intents(domu, "reboot")), len(journal.open_intents(domu, "create"))) == (0, 1)
 
 
 def test_a_transaction_is_whole_or_not(path: Path) -> None:

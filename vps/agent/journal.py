@@ -245,6 +245,13 @@ class Journal:
                 f"UPDATE orders SET {names} WHERE operation = ? AND state IN ('accepted', 'running')",  # noqa: S608
                 (*changes.values(), str(operation)),
             )
+            if done.rowcount and state in FINAL_OUTCOMES:
+                # Which run a reboot is to end says nothing any more; a creation stays to be looked up.
+                self._db.execute(
+                    "UPDATE intents SET resolved = ? WHERE operation = ? AND effect = 'reboot'"
+                    " AND resolved IS NULL",
+                    (f"order {state.value}", str(operation)),
+                )
             return done.rowcount == 1
 
     def set_result(self, operation: UUID, result: Mapping[str, Any]) -> None:
