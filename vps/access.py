@@ -33,7 +33,8 @@ def console_access_many(pairs: Iterable[tuple[UUID, UUID]]) -> dict[tuple[UUID, 
     """The same for many pairs of (user, server), with a constant number of queries."""
     wanted = set(pairs)
     users = {u.pk: u for u in User.objects.filter(pk__in={u for u, _ in wanted}, is_active=True)}
-    domus = {d.pk: d for d in Domu.objects.live().filter(pk__in={d for _, d in wanted}).with_open_operation()}
+    rows = Domu.objects.live().filter(pk__in={d for _, d in wanted}).select_related("dom0", "tenant")
+    domus = {d.pk: d for d in rows.prefetch_related(Domu.OPEN_OPERATION)}
     roles = {
         (user, tenant): role
         for user, tenant, role in Membership.objects.filter(

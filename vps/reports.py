@@ -22,7 +22,7 @@ from vps.models.boot_try import BootTry
 from vps.models.dom0 import Dom0
 from vps.models.domu import Domu
 from vps.models.event import Event
-from vps.models.holding import settle
+from vps.models.holding import settle, settle_each
 from vps.models.operation import ENDED, OPEN, Operation, State
 from vps.models.sample import Sample
 from vps.models.trial import TrialBoot
@@ -345,8 +345,13 @@ def _observe(dom0: Dom0, body: dict[str, Any], at: int) -> set[str]:
     domains = {str(row["uuid"]): row for row in body.get("domains", [])}
     agents = {str(row["id"]): row for row in body.get("domus", [])}
     ours: set[str] = set()
-    as_before: list[UUID] = []  # but seen once more; nearly all, nearly always
-    for domu in Domu.objects.present().filter(dom0=dom0).with_open_operation():
+    # Locked, so that no click comes between what is read here and what is written below.
+    rows = Domu.objects.present().filter(dom0=dom0).select_for_update(no_key=True).order_by("pk")
+    # What changed -> of whom. Nearly always that they were seen once more, and of nearly all: one UPDATE.
+    changes: dict[tuple[tuple[str, Any], ...], list[UUID]] = {}
+    moved: dict[Domu, str] = {}
+    for domu in rows.prefetch_related(Domu.OPEN_OPERATION):
+        domu.dom0 = dom0
         ours.add(str(domu.pk))
         before = [getattr(domu, name) for name in _OBSERVED]
         domain = domains.get(str(domu.pk))
@@ -359,19 +364,14 @@ def _observe(dom0: Dom0, body: dict[str, Any], at: int) -> set[str]:
         _take_agents_word(domu, agents.get(str(domu.pk)))
         _say_again(domu)
         after = [getattr(domu, name) for name in _OBSERVED]
-        # The reports of a dom0 are applied one by one; only a click can come between, and it raises n.
-        if after == before:
-            continue
-        if [*after[:1], *after[2:]] == [*before[:1], *before[2:]]:
-            as_before.append(domu.pk)
-            continue
-        moved = Domu.objects.filter(pk=domu.pk, epoch=domu.epoch, n=domu.n).update(
-            **dict(zip(_OBSERVED, after, strict=True))
-        )
-        if moved and domu.observed != before[0]:
-            settle(domu, _("what runs of %(name)s changed") % {"name": domu.name})
-    if as_before:
-        Domu.objects.filter(pk__in=as_before, observed_ms__lt=at).update(observed_ms=at)
+        changed = [(name, new) for name, new, old in zip(_OBSERVED, after, before, strict=True) if new != old]
+        if changed:
+            changes.setdefault(tuple(changed), []).append(domu.pk)
+        if domu.observed != before[0]:
+            moved[domu] = _("what runs of %(name)s changed") % {"name": domu.name}
+    for fields, pks in changes.items():
+        Domu.objects.filter(pk__in=pks).update(**dict(fields))
+    settle_each(dom0, moved)
     return ours
 
 

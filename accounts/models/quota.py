@@ -6,7 +6,7 @@ two requests cannot both be approved into the same room.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from django.conf import settings
 from django.db import models, transaction
@@ -169,13 +169,22 @@ def use(
 
 def used_by(subject: str) -> dict[str, int]:
     """What is booked on one subject."""
+    return used_by_each([subject])[subject]
+
+
+def used_by_each(subjects: Iterable[str]) -> dict[str, dict[str, int]]:
+    """What is booked on each subject, in one query."""
+    found: dict[str, dict[str, int]] = {subject: {} for subject in subjects}
     rows = (
-        QuotaEntry.objects.filter(subject=subject, kind=QuotaEntry.Kind.USE)
+        QuotaEntry.objects.filter(subject__in=found, kind=QuotaEntry.Kind.USE)
         .order_by()
-        .values("resource")
+        .values("subject", "resource")
         .annotate(total=Sum("amount"))
     )
-    return {row["resource"]: row["total"] for row in rows if row["total"]}
+    for row in rows:
+        if row["total"]:
+            found[row["subject"]][row["resource"]] = row["total"]
+    return found
 
 
 def release(tenant: Tenant, subject: str, reason: str, by: User | None = None) -> None:

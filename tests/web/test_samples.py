@@ -9,13 +9,17 @@ from html import unescape
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from tests.web.conftest import Browser, Cast
 from tests.web.test_request import text
 from tests.web.world import Mouth, make_dom0, make_domu
 from vps import plots
 from vps.models import Dom0, Domu, Sample
+from vps.models.holding import settle
 from vps.xen.messages import ReportKind
 
 MINUTE = 60_000
@@ -171,3 +175,25 @@ def test_a_steady_dom0_costs_few_queries(mouth: Mouth, django_assert_max_num_que
         mouth.inventory(dict.fromkeys(domus, "running"))
     assert set(Domu.objects.values_list("observed_ms", flat=True)) == {mouth.clock}
     assert Dom0.objects.get(pk=mouth.dom0.pk).heard_lately
+
+
+@pytest.mark.parametrize("state", ["running", "paused"], ids=["as before", "changed"])
+def test_many_servers_cost_an_inventory_as_many_queries_as_few(
+    mouth: Mouth, django_assert_num_queries: Any, state: str
+) -> None:
+    def inventory_of(count: int) -> dict[Domu, str]:
+        domus = [make_domu(mouth.dom0, f"s{count}-{number}") for number in range(count)]
+        for domu in domus:
+            settle(domu, "made")
+        for _ in range(2):
+            mouth.inventory(dict.fromkeys(domus, "running"))
+        return dict.fromkeys(domus, state)
+
+    few = inventory_of(5)
+    with CaptureQueriesContext(connection) as queries:
+        mouth.inventory(few)
+    Domu.objects.update(purged_at=timezone.now())
+    many = inventory_of(50)
+    with django_assert_num_queries(len(queries)):
+        mouth.inventory(many)
+    assert Domu.objects.filter(observed=state, observed_ms=mouth.clock).count() == 50

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -192,13 +192,21 @@ class Dom0(models.Model):
 
     def promised_to(self, subject: str) -> dict[str, int]:
         """What is booked on one subject."""
+        return self.promised_to_each([subject])[subject]
+
+    def promised_to_each(self, subjects: Iterable[str]) -> dict[str, dict[str, int]]:
+        """What is booked on each subject, in one query."""
+        found: dict[str, dict[str, int]] = {subject: {} for subject in subjects}
         rows = (
-            self.capacity_entries.filter(subject=subject)
+            self.capacity_entries.filter(subject__in=found)
             .order_by()
-            .values("resource")
+            .values("subject", "resource")
             .annotate(total=Sum("amount"))
         )
-        return {row["resource"]: row["total"] for row in rows if row["total"]}
+        for row in rows:
+            if row["total"]:
+                found[row["subject"]][row["resource"]] = row["total"]
+        return found
 
     def give_back(self, subject: str, reason: str) -> None:
         """Take back all that is booked on `subject`."""

@@ -87,10 +87,11 @@ class DomuQuerySet(models.QuerySet["Domu"]):
         return self.filter(purged_at=None)
 
     def with_open_operation(self) -> DomuQuerySet:
-        """Each with `open_operations`, a list of none or one: a constant number of queries."""
-        return self.select_related("dom0", "tenant").prefetch_related(
-            models.Prefetch("operations", Operation.objects.open(), to_attr="open_operations")
-        )
+        """Each with `open_operations`, a list of none or one: a constant number of queries.
+
+        Servers of one dom0 share it: its inventory is long, and read once.
+        """
+        return self.prefetch_related("dom0", "tenant", Domu.OPEN_OPERATION)
 
 
 class Domu(models.Model):
@@ -145,6 +146,7 @@ class Domu(models.Model):
     purged_at = models.DateTimeField(null=True, blank=True)
 
     objects = DomuQuerySet.as_manager()
+    OPEN_OPERATION = models.Prefetch("operations", Operation.objects.open(), to_attr="open_operations")
 
     class Meta:
         ordering = ["name"]

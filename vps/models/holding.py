@@ -6,8 +6,14 @@ larger any more. Of a domain that an old agent does not tell the size of, nothin
 
 from __future__ import annotations
 
-from accounts.models.quota import use, used_by
-from vps.models.dom0 import BOOT_DISK_MIB
+from collections.abc import Collection, Mapping
+from uuid import UUID
+
+from django.db.models import Sum
+
+from accounts.models.quota import use, used_by_each
+from vps.models.disk import Disk
+from vps.models.dom0 import BOOT_DISK_MIB, Dom0
 from vps.models.domu import Domu
 
 
@@ -16,11 +22,11 @@ def is_certain(domu: Domu) -> bool:
     return not domu.runs or domu.running_memory_mib is not None
 
 
-def quota_of(domu: Domu) -> dict[str, int]:
-    """What it counts in the quota of its tenant."""
+def quota_of(domu: Domu, disk_mib: int | None = None) -> dict[str, int]:
+    """What it counts in the quota of its tenant. `disk_mib` of all its disks, where it is known."""
     if domu.purged_at:
         return {}
-    disk = {"disk_mib": _disk_mib(domu)}
+    disk = {"disk_mib": disks_of([domu])[domu.pk] if disk_mib is None else disk_mib}
     if domu.deleted_at:
         return disk
     return {
@@ -31,18 +37,21 @@ def quota_of(domu: Domu) -> dict[str, int]:
     }
 
 
-def room_of(domu: Domu) -> dict[str, int]:
+def room_of(domu: Domu, disk_mib: int | None = None) -> dict[str, int]:
     """What is promised to it on its dom0. A deleted one has its memory until its domain is gone."""
     if domu.purged_at:
         return {}
+    disk_mib = disks_of([domu])[domu.pk] if disk_mib is None else disk_mib
     memory = domu.running_memory_mib or 0
     if not domu.deleted_at:
         memory = max(memory, domu.memory_mib)
-    return {"memory_mib": memory, "disk_mib": _disk_mib(domu) + BOOT_DISK_MIB}
+    return {"memory_mib": memory, "disk_mib": disk_mib + BOOT_DISK_MIB}
 
 
-def _disk_mib(domu: Domu) -> int:
-    return sum(domu.disks.filter(purged_at=None).values_list("size_mib", flat=True))
+def disks_of(domus: Collection[Domu]) -> dict[UUID, int]:
+    """MiB of all disks of each."""
+    rows = Disk.objects.filter(domu__in=domus, purged_at=None).order_by().values_list("domu")
+    return dict.fromkeys((domu.pk for domu in domus), 0) | dict(rows.annotate(Sum("size_mib")))
 
 
 def settle(domu: Domu, reason: str) -> None:
@@ -50,13 +59,23 @@ def settle(domu: Domu, reason: str) -> None:
 
     What runs is booked also where it exceeds what was asked for: the ledgers say what is.
     """
-    certain = is_certain(domu)
-    quota = _more(quota_of(domu), used_by(domu.subject))
-    if quota and (domu.deleted_at or certain):
-        use(domu.tenant, quota, domu.subject, reason, over=True)
-    room = _more(room_of(domu), domu.dom0.promised_to(domu.subject))
-    if room and certain:
-        domu.dom0.promise(room, domu.subject, reason)
+    settle_each(domu.dom0, {domu: reason})
+
+
+def settle_each(dom0: Dom0, reasons: Mapping[Domu, str]) -> None:
+    """The same for several servers of one dom0, each with its reason; three queries where nothing is to be booked."""
+    if not reasons:
+        return
+    subjects = [domu.subject for domu in reasons]
+    disks, used, promised = disks_of(reasons), used_by_each(subjects), dom0.promised_to_each(subjects)
+    for domu, reason in reasons.items():
+        certain = is_certain(domu)
+        quota = _more(quota_of(domu, disks[domu.pk]), used[domu.subject])
+        if quota and (domu.deleted_at or certain):
+            use(domu.tenant, quota, domu.subject, reason, over=True)
+        room = _more(room_of(domu, disks[domu.pk]), promised[domu.subject])
+        if room and certain:
+            dom0.promise(room, domu.subject, reason)
 
 
 def _more(wanted: dict[str, int], booked: dict[str, int]) -> dict[str, int]:
