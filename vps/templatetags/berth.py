@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache, lru_cache
 from typing import Any
 
 from django import template
@@ -12,8 +13,8 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language, gettext_lazy, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.models.quota import Resource, named, shown, size_text
 from vps.models import DirectApproval, Dom0, Domu, Event, KernelVersion, Operation, Request
@@ -31,6 +32,7 @@ class Look:
     tone: str
     word: Any
     moving: bool = False
+    runs: bool = False  # of a server
 
 
 # What is drawn for each shape, on a square of 16, with the pen of `shape`.
@@ -47,7 +49,7 @@ SHAPES = {
     "slash": '<circle cx="8" cy="8" r="5.25"/><path d="m4.5 11.5 7-7"/>',
 }
 DOMU: dict[str, Look] = {
-    Status.RUNNING: Look("disc", "good", gettext_lazy("running")),
+    Status.RUNNING: Look("disc", "good", gettext_lazy("running"), runs=True),
     Status.STARTING: Look("half", "busy", gettext_lazy("starting"), True),
     Status.STOPPING: Look("half", "busy", gettext_lazy("stopping"), True),
     Status.REBOOTING: Look("half", "busy", gettext_lazy("rebooting"), True),
@@ -106,7 +108,11 @@ DOM0: dict[str, Look] = {
 @register.simple_tag
 def state(thing: object) -> SafeString:
     """The state of a row (Domu, Operation, Request, KernelVersion, Dom0), or of a Status: shape, tone, word."""
-    look, since = _look(thing)
+    return state_of(*look_of(thing))
+
+
+def state_of(look: Look, since: datetime | None) -> SafeString:
+    """A state that was looked up already."""
     word = look.word
     if since:
         word = format_html(_("{word} since {when}"), word=word, when=ago(since))
@@ -120,6 +126,7 @@ def state(thing: object) -> SafeString:
 
 
 @register.simple_tag
+@cache
 def shape(name: str) -> SafeString:
     """One of SHAPES, for the eye only: a word stands beside it."""
     return mark_safe(  # noqa: S308 - nothing in it comes from people
@@ -135,15 +142,20 @@ def size(thing: Any) -> SafeString:
     if isinstance(thing, Request) and thing.kind != Request.Kind.SERVER:
         return wanted(thing.amounts, thing.kind)
     values = thing if isinstance(thing, dict) else vars(thing)
-    cpus = ngettext("%(n)d cpu", "%(n)d cpus", values["vcpus"]) % {"n": values["vcpus"]}
+    return _size(values["memory_mib"], values["vcpus"], values["disk_mib"], get_language())
+
+
+@lru_cache(maxsize=1000)
+def _size(memory_mib: int | None, vcpus: int, disk_mib: int | None, language: str | None) -> SafeString:
+    cpus = ngettext("%(n)d cpu", "%(n)d cpus", vcpus) % {"n": vcpus}
     dot = mark_safe(' <span class="dot">·</span> ')
     return format_html(
         '<span class="size">{}{}{}{}{}</span>',
-        mib(values["memory_mib"]),
+        mib(memory_mib),
         dot,
         cpus,
         dot,
-        mib(values["disk_mib"]),
+        mib(disk_mib),
     )
 
 
@@ -156,7 +168,8 @@ def wanted(amounts: dict[str, int], kind: str) -> SafeString:
     return format_html('<span class="size">{}</span>', format_html_join(dot, "{}", parts))
 
 
-def _look(thing: object) -> tuple[Look, datetime | None]:
+def look_of(thing: object) -> tuple[Look, datetime | None]:
+    """How the state of a row looks, and since when where that is a part of it. Raises TypeError."""
     if isinstance(thing, Domu):
         status = "deleted" if thing.purged_at else "kept" if thing.deleted_at else thing.status
         if status == "kept" and thing.status == Status.DELETING:
@@ -184,7 +197,7 @@ def _look(thing: object) -> tuple[Look, datetime | None]:
 @register.filter
 def moving(thing: object) -> bool:
     """Whether the state of a row is one that passes by itself."""
-    return _look(thing)[0].moving
+    return look_of(thing)[0].moving
 
 
 @register.filter

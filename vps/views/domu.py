@@ -21,6 +21,7 @@ from vps.models import BootEntryRow, BootMenu, Conflict, Disk, Domu, Event, Nic,
 from vps.models.operation import State
 from vps.rendering import next_boot
 from vps.templatetags.berth import moving
+from vps.views.lines import lines
 from vps.views.page import paged, show, sought
 from vps.views.scope import get_domu_or_404
 from vps.xen.description import Boot, GuestOS
@@ -56,7 +57,7 @@ ACTIVITY = 12
 @login_required
 def servers(request: HttpRequest) -> HttpResponse:
     """A customer's servers, waiting requests and quota; an operator's view of all servers."""
-    rows = listed(Domu.objects.live().visible_to(request.user))
+    rows = listed(Domu.objects.live().visible_to(request.user)).defer("last_end")
     if q := sought(request):
         rows = rows.filter(
             Q(name__icontains=q)
@@ -68,9 +69,11 @@ def servers(request: HttpRequest) -> HttpResponse:
     domus = list(page.object_list)
     mine = Tenant.objects.of(request.user).order_by("name")
     waiting = Request.objects.waiting().filter(tenant__in=mine).select_related("by", "tenant")
+    many_tenants = request.user.is_operator or len(mine) > 1
+    drawn, busy = lines(domus, with_tenants=many_tenants)
     context = {
         "page": page,
-        "domus": domus,
+        "lines": drawn,
         "q": q,
         "waiting": [] if q or page.number > 1 else _placed(waiting),
         "refused": _lately_refused(mine),
@@ -78,10 +81,9 @@ def servers(request: HttpRequest) -> HttpResponse:
         "quotas": [(tenant, _meters(tenant)) for tenant in mine],
         "may_ask": askable(request.user).exists(),
         "may_withdraw": set(askable(request.user).values_list("pk", flat=True)),
-        "many_tenants": request.user.is_operator or len(mine) > 1,
+        "many_tenants": many_tenants,
         "nothing": not domus and not q and not waiting,
     }
-    busy = any(moving(domu) for domu in domus)
     return show(request, "domu/list.html", context, part="domu/_list.html", moving=busy)
 
 
@@ -98,7 +100,6 @@ def listed(rows: QuerySet[Domu]) -> QuerySet[Domu]:
             boot_json=Subquery(menu.values("boot")[:1]),
             disk_mib=Subquery(disks.annotate(total=Sum("size_mib")).values("total")),
         )
-        .prefetch_related(Prefetch("nics", Nic.objects.select_related("mac")))
         .order_by("name")
     )
 
@@ -140,7 +141,8 @@ def server(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 def page_of(request: HttpRequest, pk: UUID, *, problem: str = "", status: int = 200) -> HttpResponse:
     """The page of a server, with a sentence about what went wrong where something did."""
-    domu = listed(Domu.objects.visible_to(request.user)).filter(pk=pk).first()
+    nics = Prefetch("nics", Nic.objects.select_related("mac"))
+    domu = listed(Domu.objects.visible_to(request.user)).filter(pk=pk).prefetch_related(nics).first()
     if domu is None:
         raise Http404
     context = {"domu": domu, "problem": problem, **_of(domu, request.user)}
