@@ -10,7 +10,20 @@ import json
 import logging
 import time
 
-from vps.middleware import request_id
+from django.http import HttpRequest
+
+from vps.middleware import loggable, request_id
+
+
+class SecretPaths(logging.Filter):
+    """Of what Django says of a refused request: no address that is a secret itself."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        request = getattr(record, "request", None)
+        if isinstance(request, HttpRequest) and isinstance(record.args, tuple):
+            where = loggable(request)
+            record.args = tuple(where if arg == request.path else arg for arg in record.args)
+        return True
 
 
 class Plain(logging.Formatter):

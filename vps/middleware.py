@@ -1,4 +1,4 @@
-"""One id that leads from a click to `xl`'s exit."""
+"""One id that leads from a click to `xl`'s exit; and no body that nobody asked for."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ import secrets
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 
 log = logging.getLogger(__name__)
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+# Those that read a body themselves, piece by piece, and know how long it may be.
+STREAMED = frozenset({"kernel_upload_piece", "api_kernel_versions"})
+# Addresses that are secrets themselves: letters lead to them.
+SECRET_PATHS = frozenset({"account_confirm_email", "account_reset_password_from_key", "invitation", "well"})
 _WORD = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 
@@ -31,10 +38,36 @@ class RequestIdMiddleware:
             # Looking is not worth a line: pages look every few seconds.
             if request.method not in ("GET", "HEAD"):
                 seconds = time.monotonic() - began
-                log.info(
-                    "%s %s: %s after %.3f s", request.method, request.path, response.status_code, seconds
-                )
+                where = loggable(request)
+                log.info("%s %s: %s after %.3f s", request.method, where, response.status_code, seconds)
         finally:
             request_id.reset(token)
         response["X-Request-ID"] = name
         return response
+
+
+def loggable(request: HttpRequest) -> str:
+    """The path; without what opens something to whoever has it."""
+    match = request.resolver_match
+    return f"/{match.route}" if match and match.url_name in SECRET_PATHS else request.path
+
+
+class BodyLimitMiddleware:
+    """Refuse a large body by its announced length, before anything reads it. In front of CsrfViewMiddleware.
+
+    Without it Django puts files of a form into its temporary folder, however large and whoever sends them.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *view: Any) -> HttpResponse | None:
+        name = (request.resolver_match.url_name if request.resolver_match else "") or ""
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        if name in STREAMED or (length.isascii() and length.isdigit() and int(length) <= limit):
+            return None
+        return render(request, "413.html", {"limit": limit}, status=413)

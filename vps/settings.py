@@ -77,6 +77,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "vps.middleware.BodyLimitMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -144,6 +145,8 @@ if _base.scheme == "https":
     SECURE_SSL_REDIRECT = True
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_HSTS_SECONDS = 31536000
+# Of the host itself only: what else is served below its name, or beside it, is not ours to promise for.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 # Accounts: allauth, with our words (accounts/adapter.py), forms, templates and addresses (accounts/urls.py).
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
@@ -236,6 +239,7 @@ if DEBUG:
 BERTH_STAGING_DIR = BERTH_DATA_DIR / "staging"
 BERTH_KERNEL_LIMIT = 256 * 1024 * 1024  # bytes
 BERTH_UPLOAD_PIECE = 8 * 1024 * 1024  # bytes
+BERTH_PERSON_UPLOADS = env.int("BERTH_PERSON_UPLOADS", default=60)  # that one person begins in an hour
 BERTH_TOKEN_UPLOADS = env.int("BERTH_TOKEN_UPLOADS", default=30)  # of one build machine's token in an hour
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
@@ -282,6 +286,8 @@ LOGGING = {
         "plain": {"()": "vps.logs.Plain", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
         "json": {"()": "vps.logs.Json"},
     },
+    "filters": {"secret_paths": {"()": "vps.logs.SecretPaths"}},
+    "loggers": {name: {"filters": ["secret_paths"]} for name in ("django.request", "django.security.csrf")},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": _log_form}},
     "root": {"handlers": ["stderr"], "level": env.str("BERTH_LOG_LEVEL", default="INFO")},
 }

@@ -66,6 +66,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     date_joined = models.DateTimeField(default=timezone.now)
     # The name of the tenant that is theirs from the first log-in on; "" when there is none to come.
     founds = models.CharField(max_length=120, blank=True)
+    password_changed_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = UserManager()
 
@@ -75,6 +76,14 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def __str__(self) -> str:
         return self.name or self.email
+
+    def set_password(self, raw_password: str | None) -> None:
+        """Set it, and when: what was given out before ends with the one before.
+
+        Django calls this too when it hashes the same password anew at a log-in; then it saves `password` alone.
+        """
+        super().set_password(raw_password)
+        self.password_changed_at = timezone.now()
 
     def confirm_address(self) -> None:
         """Take the address as proven to be theirs."""

@@ -7,6 +7,7 @@ import re
 import signal
 import sqlite3
 import time
+import tomllib
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -64,6 +65,18 @@ def test_the_passwords_are_written_down_nowhere(running_product: Product) -> Non
                 continue
             content = path.read_bytes()
             assert not [word for word in secret if word in content], path
+
+
+def test_no_log_has_a_secret(running_product: Product) -> None:
+    """Of whatever ran so far: neither Redis's password nor the agent's credential."""
+    agent = tomllib.loads((running_product.data / "dom0" / "sim" / "agent.toml").read_text())
+    password = urlsplit(running_product.redis_url).password
+    assert password and agent["secret"]
+    logs = [path for path in (running_product.data / "log").rglob("*") if path.is_file()]
+    assert any(path.name.startswith("web") and path.stat().st_size for path in logs)
+    for path in (*logs, running_product.printed):
+        content = path.read_text(errors="replace")
+        assert password not in content and agent["secret"] not in content, path
 
 
 def test_what_is_killed_comes_back(running_product: Product) -> None:

@@ -35,9 +35,10 @@ class Theirs:
 @pytest.fixture
 def theirs(cast: Cast, mouth: Mouth, rung: list[Operation]) -> Theirs:
     make_loaders()
-    domu = make_domu(mouth.dom0, "theirs", cast.other)
-    version = make_version(cast.other, "theirs")
-    save_menu(domu, [EntryDraft(version, "Theirs", "")], cast.stranger)
+    domu = make_domu(mouth.dom0, "zebra9", cast.other)
+    version = make_version(cast.other, "zebra9")
+    save_menu(domu, [EntryDraft(version, "Zebra9", "")], cast.stranger)
+    domu.operations.open().get().move("done")
     return Theirs(
         version,
         domu,
@@ -141,12 +142,13 @@ def test_anothers_id_is_as_good_as_none(
     rung: list[Operation],
 ) -> None:
     status, words = WAYS[way]
+    rung.clear()
     before = counts()
     answer = way(browser(cast.owner), domu, theirs)
     assert answer.status_code == status
     page = text(answer)
     assert words in page
-    assert "theirs" not in page, "its name is not told either"
+    assert "zebra9" not in page.lower(), "its name is not told either"
     made = {"kernel versions": 1} if way in (version_to_compare_with, line_that_follows_mine) else {}
     assert counts() == {**before, **{name: before[name] + more for name, more in made.items()}}
     assert rung == []
@@ -175,10 +177,9 @@ def test_a_dom0_that_is_none(cast: Cast, asked: Request, mouth: Mouth, browser: 
     assert answer.status_code == 422 and "That dom0 is not there any more" in text(answer)
 
 
-def test_an_operator_puts_no_tenants_kernel_into_anothers_menu(
+def test_who_is_in_both_tenants_carries_no_kernel_over(
     cast: Cast, domu: Domu, theirs: Theirs, browser: Browser
 ) -> None:
-    """Who is in both tenants still cannot carry a kernel from one to the other."""
     Membership.objects.create(tenant=cast.other, user=cast.owner, role=Role.OWNER)
     answer = kernel_in_a_boot_form(browser(cast.owner), domu, theirs)
     assert answer.status_code == 422 and "That kernel is not among yours" in text(answer)
@@ -190,5 +191,5 @@ def test_a_deleted_server_of_another(cast: Cast, domu: Domu, theirs: Theirs, bro
     for name in ("server", "server_undelete", "server_purge"):
         url = reverse(name, args=[theirs.domu.pk])
         assert (
-            owner.get(url) if name == "server" else owner.post(url, {"name": "theirs"})
+            owner.get(url) if name == "server" else owner.post(url, {"name": "zebra9"})
         ).status_code == 404

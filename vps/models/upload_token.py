@@ -23,7 +23,7 @@ MAX_LIVE = 20  # of a line of kernels
 
 
 class UploadToken(models.Model):
-    """A token, by the sum of its secret, which is shown once. It ends with the right of who made it."""
+    """A token, by the sum of its secret, which is shown once. It ends with the right, or password, of its maker."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     kernel = models.ForeignKey(Kernel, models.CASCADE, related_name="tokens")
@@ -80,6 +80,8 @@ class UploadToken(models.Model):
         if self.expires_at <= timezone.now():
             return _("expired")
         tenant, maker = self.kernel.tenant, self.made_by
+        if maker.password_changed_at and maker.password_changed_at > self.created_at:
+            return _("who made it has another password since")
         holds = tenant.allows(maker, Right.OPERATE) if tenant else maker.is_active and maker.is_operator
         return "" if holds else _("who made it may not upload any more")
 

@@ -143,6 +143,14 @@ def kernel_catalogue(request: HttpRequest, pk: UUID) -> HttpResponse:
 @require_POST
 def kernel_upload(request: HttpRequest) -> HttpResponse:
     """Begin an upload: answers where its pieces go, how large they may be, and from which offset."""
+    begun = Upload.objects.filter(
+        user=request.user, token=None, created_at__gt=timezone.now() - timedelta(hours=1)
+    )
+    if begun.count() >= settings.BERTH_PERSON_UPLOADS:
+        most = settings.BERTH_PERSON_UPLOADS
+        return _no(
+            _("You began %(n)d uploads in the last hour; wait before the next one.") % {"n": most}, 429
+        )
     form = UploadForm(request.user, request.POST)
     if not form.is_valid():
         return _no(" ".join(message for errors in form.errors.values() for message in errors), 422)
