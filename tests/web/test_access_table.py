@@ -22,6 +22,7 @@ from accounts.models import Invitation, Mail, Membership, Role, SshKey, User
 from tests.conftest import RedisServer
 from tests.web.conftest import ASKED, Browser, Cast, log_in_freshly, make_version
 from tests.web.world import Mouth, make_domu
+from vps.console_rights import DjangoRights
 from vps.models import (
     DirectApproval,
     Dom0,
@@ -492,6 +493,23 @@ def names(resolver: URLResolver | None = None) -> set[str]:
 
 def test_every_address_is_in_the_table() -> None:
     assert names() == {address.name for address in TABLE}
+
+
+# What the ticket of a console's page opens at /ws/console: nothing, watching, or typing as well.
+WEB_SOCKET = ("", "", "watch", "type", "type", "type", "watch")
+
+
+@pytest.mark.django_db
+def test_the_web_socket_gives_what_the_table_says(cast: Cast, world: World, browser: Browser) -> None:
+    got = {}
+    for name, person in people(cast).items():
+        answer = browser(person).post(reverse("console_ticket", args=[world.domu.pk]))
+        ticket = answer.json()["ticket"] if answer.status_code == 200 else "none"
+        seat, access = DjangoRights().redeem(ticket, "http://testserver") or (None, None)
+        got[name] = "type" if access and access.may_type else "watch" if access else ""
+        if seat is not None:  # the ticket says which server, and the browser cannot say another
+            assert seat.domu_id == world.domu.pk
+    assert got == dict(zip(PEOPLE, WEB_SOCKET, strict=True))
 
 
 # Addresses that only change things, and those that only show. allauth's mostly do both.
