@@ -101,9 +101,9 @@ LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/uv pip compile --qui
 lock: | $(VENV)/bin/python ## write requirements/ anew after a change of pyproject.toml
 	@test -x build/lock/bin/uv || { $(PY) -m venv build/lock && build/lock/bin/pip install --quiet 'uv==$(UV)'; }
 	$(LOCK) --extra agent -o requirements/agent.txt
-	$(LOCK) --extra web -o requirements/web.txt
+	$(LOCK) --extra web --extra s3 -o requirements/web.txt
 	$(LOCK) --extra web --extra agent --extra quickstart -o requirements/run.txt
-	$(LOCK) --extra web --extra agent --extra quickstart --group dev -o requirements/dev.txt
+	$(LOCK) --extra web --extra agent --extra quickstart --extra s3 --group dev -o requirements/dev.txt
 
 clean: ## the environment and what tools left; never the data in var/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

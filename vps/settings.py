@@ -5,8 +5,9 @@ Secrets come from files (`..._FILE`) or, for a container, from the variable itse
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import environ
 from csp.constants import NONCE, NONE, SELF
@@ -36,6 +37,22 @@ BERTH_BASE_URL = env.str("BERTH_BASE_URL", default="http://localhost:8000").rstr
 # Where browsers reach the gateway. Empty: /ws/ of the same origin (nginx in front).
 BERTH_GATEWAY_URL = env.str("BERTH_GATEWAY_URL", default="").rstrip("/")
 BERTH_REDIS_URL = secret("BERTH_REDIS_URL", default="redis://127.0.0.1:6379/0")
+# rediss:// is TLS. Who may have signed Redis' certificate: the system's authorities, or those of a file.
+BERTH_REDIS_CA_FILE = env.str("BERTH_REDIS_CA_FILE", default="")
+BERTH_BROKER_TLS: dict[str, object] | None = None
+if BERTH_REDIS_CA_FILE:
+    if not BERTH_REDIS_URL.startswith("rediss://"):
+        raise ImproperlyConfigured("BERTH_REDIS_CA_FILE is given, but BERTH_REDIS_URL is not rediss://.")
+    if not Path(BERTH_REDIS_CA_FILE).is_file():
+        raise ImproperlyConfigured(f"BERTH_REDIS_CA_FILE names {BERTH_REDIS_CA_FILE}, which is no file.")
+if BERTH_REDIS_URL.startswith("rediss://"):
+    # kombu takes it from here, redis-py from the address.
+    BERTH_BROKER_TLS = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+    if BERTH_REDIS_CA_FILE:
+        BERTH_BROKER_TLS["ssl_ca_certs"] = BERTH_REDIS_CA_FILE
+        BERTH_REDIS_URL += (
+            f"{'&' if '?' in BERTH_REDIS_URL else '?'}ssl_ca_certs={quote(BERTH_REDIS_CA_FILE)}"
+        )
 # How the dom0s reach Redis and the web, where that is another address than ours.
 BERTH_AGENT_REDIS_URL = env.str("BERTH_AGENT_REDIS_URL", default="")
 BERTH_AGENT_WEB_URL = env.str("BERTH_AGENT_WEB_URL", default="")
@@ -110,7 +127,9 @@ TEMPLATES = [
 ]
 
 DATABASES = {
-    "default": env.db_url("BERTH_DATABASE_URL", default=f"sqlite:///{BERTH_DATA_DIR / 'berth.sqlite3'}"),
+    "default": env.db_url_config(
+        secret("BERTH_DATABASE_URL", default=f"sqlite:///{BERTH_DATA_DIR / 'berth.sqlite3'}")
+    ),
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
@@ -230,6 +249,40 @@ STORAGES = {
     },
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
+# Kernels in an S3-compatible storage instead: the web nodes then need no folder in common.
+BERTH_S3_BUCKET = env.str("BERTH_S3_BUCKET", default="")
+if BERTH_S3_BUCKET:
+    try:
+        from botocore.config import Config as S3Config
+    except ImportError as _error:
+        raise ImproperlyConfigured(
+            "BERTH_S3_BUCKET is set, but the packages for it are missing; install berth[web,s3]."
+        ) from _error
+
+    _s3_endpoint = env.str("BERTH_S3_ENDPOINT", default="")  # empty: Amazon's
+    STORAGES["default"] = {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": BERTH_S3_BUCKET,
+            "endpoint_url": _s3_endpoint or None,
+            "region_name": env.str("BERTH_S3_REGION", default="us-east-1"),
+            "access_key": secret("BERTH_S3_ACCESS_KEY"),
+            "secret_key": secret("BERTH_S3_SECRET_KEY"),
+            "verify": env.str("BERTH_S3_CA_FILE", default="") or None,
+            "file_overwrite": True,  # names are sums, or made by chance
+            "max_memory_size": 1024 * 1024,  # of a file that is read; more goes to disk
+            "client_config": S3Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path" if _s3_endpoint else "auto"},
+                connect_timeout=3,
+                read_timeout=20,
+                retries={"max_attempts": 3, "mode": "standard"},
+                # What other makers' servers do not know yet is sent only where it must be.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        },
+    }
 if DEBUG:
     STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     WHITENOISE_USE_FINDERS = True
@@ -253,6 +306,11 @@ BERTH_STUCK_AFTER = env.int("BERTH_STUCK_AFTER", default=120)  # an operation wi
 BERTH_ALARM_SETTLE = env.int("BERTH_ALARM_SETTLE", default=60)  # an alarm that held so long is mailed
 BERTH_ALARM_QUIET = env.int("BERTH_ALARM_QUIET", default=3600)  # and not again so soon for the same thing
 BERTH_OUTPUT_LIMIT = 100_000  # entries of a dom0's report stream that are read before it is cut
+
+# Consoles: how many at once, and seconds without a key after which one is closed.
+BERTH_CONSOLES_PER_USER = env.int("BERTH_CONSOLES_PER_USER", default=10)
+BERTH_CONSOLES_PER_SERVER = env.int("BERTH_CONSOLES_PER_SERVER", default=20)
+BERTH_CONSOLE_IDLE = env.int("BERTH_CONSOLE_IDLE", default=3600)
 
 # Days.
 BERTH_REQUEST_DAYS = env.int("BERTH_REQUEST_DAYS", default=14)  # a request that nobody decided

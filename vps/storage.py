@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -11,6 +12,8 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 
 from vps.models.kernel import Blob
+
+_PIECE = 256 * 1024
 
 
 class _Movable(File):
@@ -34,9 +37,29 @@ def keep_file(path: Path, sha256: str | None = None) -> Blob:
             return found
         file.seek(0)
         name = default_storage.save(f"blobs/{digest[:2]}/{digest}", _Movable(file, name=str(path)))
+    path.unlink(missing_ok=True)  # a storage elsewhere took a copy
     with transaction.atomic():
         blob, _ = Blob.objects.update_or_create(pk=digest, defaults={"size": size, "name": name})
     return blob
+
+
+def pieces_of(blob: Blob, start: int = 0) -> Iterator[bytes]:
+    """The bytes of a blob from `start` on. Raises OSError, or what the storage raises, before the first of them."""
+    if start >= blob.size:
+        return iter(())
+    # What django-storages opens it fetches whole, before the first byte.
+    if bucket := getattr(default_storage, "bucket", None):
+        answer = bucket.Object(blob.name).get(Range=f"bytes={start}-")
+        return iter(answer["Body"].iter_chunks(_PIECE))
+    file = default_storage.open(blob.name, "rb")
+    file.seek(start)
+    return _read(file)
+
+
+def _read(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(_PIECE):
+            yield piece
 
 
 def sum_of(file: IO[bytes]) -> str:

@@ -6,6 +6,7 @@ A task may be lost or come twice: the row's state says what is to be done, and t
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from vps.celery import app
 from vps.inspection import InspectionFailed, inspect_file
 from vps.models import Blob, Conflict, Event, KernelConfiguration, KernelVersion, Upload
 from vps.storage import keep_file, sum_of
-from vps.uploads import staging, subject
+from vps.uploads import complete, forget_bytes, subject
 
 log = logging.getLogger(__name__)
 TRY_FOR = timedelta(minutes=15)  # the sweep rings again each minute
@@ -52,11 +53,14 @@ def inspect_version(version_id: str) -> None:
     if version is None:
         return
     upload = Upload.objects.filter(version=version).first()
-    source = staging(upload) if upload else None
-    if source is None or not source.exists():
-        if version.original_id is None:
+    with complete(upload) if upload else nullcontext() as source:
+        if source is not None:
+            _inspect_version(version, upload, source)
+        elif version.original_id is None:
             _refuse(version, upload, _("The file was lost before it was inspected; upload it again."))
-        return
+
+
+def _inspect_version(version: KernelVersion, upload: Upload | None, source: Path) -> None:
     with source.open("rb") as file:
         sha256 = sum_of(file)
     if upload and upload.sha256 and upload.sha256 != sha256:
@@ -66,7 +70,7 @@ def inspect_version(version_id: str) -> None:
             _("The file's SHA-256 is %(is)s, not the announced %(told)s; upload it again.")
             % {"is": sha256, "told": upload.sha256},
         )
-        source.unlink(missing_ok=True)
+        forget_bytes(upload)
         return
     try:
         found = inspect_file(source, Path(settings.BERTH_STAGING_DIR))
@@ -101,6 +105,8 @@ def inspect_version(version_id: str) -> None:
         waiting = Upload.objects.filter(onto=fresh, state=Upload.State.INSPECTING)
         for part in waiting.values_list("pk", flat=True):
             transaction.on_commit(partial(inspect_part.ring, part))
+    if upload is not None:
+        forget_bytes(upload)
     log.info("inspected %s: %s", fresh, fresh.state)
 
 
@@ -133,13 +139,16 @@ def inspect_part(upload_id: str) -> None:
     # While the kernel itself is being inspected, its parts wait; the end of that rings for them.
     if upload is None or upload.onto is None or upload.onto.state == KernelVersion.State.INSPECTING:
         return
-    source = staging(upload)
-    try:
-        with source.open("rb") as file:
-            sha256 = sum_of(file)
-    except FileNotFoundError:
-        _fail(upload, _("The file was lost before it was inspected; upload it again."))
-        return
+    with complete(upload) as source:
+        if source is None:
+            _fail(upload, _("The file was lost before it was inspected; upload it again."))
+        else:
+            _inspect_part(upload, upload.onto, source)
+
+
+def _inspect_part(upload: Upload, onto: KernelVersion, source: Path) -> None:
+    with source.open("rb") as file:
+        sha256 = sum_of(file)
     if upload.sha256 and upload.sha256 != sha256:
         _fail(
             upload,
@@ -150,7 +159,7 @@ def inspect_part(upload_id: str) -> None:
     try:
         report = inspection.inspect_part(source, upload.part)
     except InspectionFailed as error:
-        log.error("inspecting the %s of %s: %s", upload.part, upload.onto, error)
+        log.error("inspecting the %s of %s: %s", upload.part, onto, error)
         if timezone.now() - upload.touched_at < TRY_FOR:
             raise
         _fail(upload, _("It could not be inspected, by a fault of ours; upload it again later."))
@@ -163,6 +172,8 @@ def inspect_part(upload_id: str) -> None:
         _put_onto(upload, blob, report)
     except Conflict as error:
         _fail(upload, str(error))
+    else:
+        forget_bytes(upload)
 
 
 def _put_onto(upload: Upload, blob: Blob, report: dict[str, Any]) -> None:
@@ -193,4 +204,4 @@ def _fail(upload: Upload, why: str) -> None:
         )
         if moved and upload.tenant is not None:
             release(upload.tenant, subject(upload), "refused")
-    staging(upload).unlink(missing_ok=True)
+    forget_bytes(upload)

@@ -1,7 +1,8 @@
 """Kernels on their way in: by offset into a staging file, so that a broken upload goes on where it stopped.
 
 A piece is written, fsynced, and only then counted; `Upload.offset` is what is safe. Two senders of one upload are
-kept apart by a lock on the file, and the second is told the true offset.
+kept apart by a lock on the file, and the second is told the true offset. With a storage of objects the pieces wait
+there instead (vps.pieces), and the count itself keeps senders apart.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,6 +23,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import Resource, Tenant, User
 from accounts.models.quota import release, size_text, use
+from vps import pieces as stored
 from vps.models import Conflict, Event, Kernel, KernelVersion, Upload, UploadToken
 
 _KERNEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
@@ -119,12 +122,18 @@ def receive(upload: Upload, offset: int, pieces: Iterable[bytes]) -> Upload:
 
     What arrives before the sender breaks off is kept.
     """
+    if stored.in_storage():
+        _receive_object(upload, offset, pieces)
+    else:
+        _receive_file(upload, offset, pieces)
+    if upload.offset == upload.size:
+        finish(upload)
+    return upload
+
+
+def _receive_file(upload: Upload, offset: int, pieces: Iterable[bytes]) -> None:
     with _locked(upload) as file:
-        upload.refresh_from_db()
-        if upload.state != Upload.State.OPEN:
-            raise UploadRefused(_("The upload has ended; begin a new one."))
-        if offset != upload.offset:
-            raise WrongOffset(upload.offset)
+        _check_place(upload, offset)
         try:
             written = _write(file, upload, pieces)
         finally:
@@ -134,21 +143,54 @@ def receive(upload: Upload, offset: int, pieces: Iterable[bytes]) -> Upload:
                 offset=safe, touched_at=timezone.now()
             )
         upload.offset = offset + written
-    if upload.offset == upload.size:
-        finish(upload)
-    return upload
+
+
+def _receive_object(upload: Upload, offset: int, pieces: Iterable[bytes]) -> None:
+    _check_place(upload, offset)
+    if upload.pieces.count() >= stored.MOST:
+        raise UploadRefused(
+            _("The upload came in more than %(most)s pieces; begin anew with larger ones.")
+            % {"most": stored.MOST}
+        )
+    with tempfile.TemporaryFile(dir=_folder()) as file:
+        try:
+            for piece in _announced(upload, pieces):
+                file.write(piece)
+        finally:
+            came = file.tell()
+            if came and not stored.keep(upload, offset, file, came):
+                upload.refresh_from_db()
+                raise WrongOffset(upload.offset)
+    upload.offset = offset + came
+
+
+def _check_place(upload: Upload, offset: int) -> None:
+    """Whether a piece may come at `offset`, as the row is now. Raises WrongOffset, UploadRefused."""
+    upload.refresh_from_db()
+    if upload.state != Upload.State.OPEN:
+        raise UploadRefused(_("The upload has ended; begin a new one."))
+    if offset != upload.offset:
+        raise WrongOffset(upload.offset)
+
+
+def _announced(upload: Upload, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces, up to the one that is beyond the size that was announced. Raises UploadRefused."""
+    room = upload.size - upload.offset
+    for piece in pieces:
+        room -= len(piece)
+        if room < 0:
+            raise UploadRefused(
+                _("More bytes came than the %(size)s that were announced; begin anew with the true size.")
+                % {"size": upload.size}
+            )
+        yield piece
 
 
 def _write(file: int, upload: Upload, pieces: Iterable[bytes]) -> int:
     os.ftruncate(file, upload.offset)
     os.lseek(file, upload.offset, os.SEEK_SET)
     written = 0
-    for piece in pieces:
-        if upload.offset + written + len(piece) > upload.size:
-            raise UploadRefused(
-                _("More bytes came than the %(size)s that were announced; begin anew with the true size.")
-                % {"size": upload.size}
-            )
+    for piece in _announced(upload, pieces):
         view = memoryview(piece)
         while view:
             count = os.write(file, view)
@@ -158,9 +200,31 @@ def _write(file: int, upload: Upload, pieces: Iterable[bytes]) -> int:
 
 
 @contextmanager
-def _locked(upload: Upload) -> Iterator[int]:
+def complete(upload: Upload) -> Iterator[Path | None]:
+    """The file as it came, on this machine, for as long as the block lasts; None when it is lost."""
+    if stored.in_storage():
+        with stored.together(upload) as path:
+            yield path
+        return
+    path = staging(upload)
+    yield path if path.exists() else None
+
+
+def forget_bytes(upload: Upload) -> None:
+    """Remove what came, wherever it waits."""
+    staging(upload).unlink(missing_ok=True)
+    stored.forget(upload)
+
+
+def _folder() -> Path:
     folder = Path(settings.BERTH_STAGING_DIR)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+@contextmanager
+def _locked(upload: Upload) -> Iterator[int]:
+    _folder()
     file = os.open(staging(upload), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -234,14 +298,15 @@ def abandon(upload: Upload, why: str) -> bool:
         if moved and upload.tenant is not None:
             release(upload.tenant, subject(upload), "abandoned")
     if moved:
-        staging(upload).unlink(missing_ok=True)
+        forget_bytes(upload)
     return bool(moved)
 
 
 def forget_abandoned() -> int:
-    """Remove uploads that nobody went on with for a day; gives how many."""
+    """Remove uploads that nobody went on with for a day, and pieces that were left; gives of how many uploads."""
     old = Upload.objects.filter(state=Upload.State.OPEN, touched_at__lt=timezone.now() - ABANDONED)
-    return sum(abandon(upload, _("It was not gone on with for a day.")) for upload in old[:100])
+    gone = sum(abandon(upload, _("It was not gone on with for a day.")) for upload in old[:100])
+    return gone + stored.forget_left()
 
 
 def subject(upload: Upload) -> str:

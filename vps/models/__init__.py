@@ -11,7 +11,15 @@ from vps.models.dom0 import CapacityEntry, Dom0, NoRoom
 from vps.models.domu import Domu
 from vps.models.event import Chain, Event
 from vps.models.foreign import ForeignDomain
-from vps.models.kernel import Blob, Kernel, KernelConfiguration, KernelVersion, Loader, Upload
+from vps.models.kernel import (
+    Blob,
+    Kernel,
+    KernelConfiguration,
+    KernelVersion,
+    Loader,
+    Upload,
+    UploadPiece,
+)
 from vps.models.network import MacAddress, Nic
 from vps.models.operation import Operation
 from vps.models.request import Request
@@ -49,5 +57,6 @@ __all__ = [
     "Size",
     "TrialBoot",
     "Upload",
+    "UploadPiece",
     "UploadToken",
 ]

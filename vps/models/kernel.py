@@ -323,7 +323,7 @@ class KernelConfiguration(models.Model):
 
 
 class Upload(models.Model):
-    """A file on its way in, piece by piece; `offset` bytes are safe in the staging file.
+    """A file on its way in, piece by piece; `offset` bytes are safe, in the staging file or in `pieces`.
 
     A kernel becomes a version when it is complete. Any other `part` goes `onto` a version once it was inspected.
     """
@@ -362,6 +362,21 @@ class Upload(models.Model):
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.offset} of {self.size} bytes"
+
+
+class UploadPiece(models.Model):
+    """A piece of an upload that waits in a storage of objects (vps.pieces)."""
+
+    upload = models.ForeignKey(Upload, models.CASCADE, related_name="pieces")
+    offset = models.PositiveBigIntegerField()
+    size = models.PositiveBigIntegerField()
+    name = models.CharField(max_length=100)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["upload", "offset"], name="one_piece_at_an_offset")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Loader(models.Model):

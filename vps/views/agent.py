@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import IO
 from uuid import UUID
 
-from django.core.files.storage import default_storage
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.views.decorators.http import require_safe
 
 from vps.models import Blob, BootMenu, Dom0
+from vps.storage import pieces_of
 from vps.xen.description import Boot
 from vps.xen.messages import Verb
 
 _RANGE = re.compile(r"bytes=(\d+)-")
-_PIECE = 256 * 1024
 
 
 def dom0_of(request: HttpRequest) -> Dom0 | None:
@@ -46,10 +43,8 @@ def blob(request: HttpRequest, sha256: str) -> HttpResponse | StreamingHttpRespo
     start = 0
     if given := _RANGE.fullmatch(request.headers.get("Range", "")):
         start = min(int(given.group(1)), row.size)
-    file = default_storage.open(row.name, "rb")
-    file.seek(start)
     response = StreamingHttpResponse(
-        _pieces(file), status=206 if start else 200, content_type="application/octet-stream"
+        pieces_of(row, start), status=206 if start else 200, content_type="application/octet-stream"
     )
     response["Content-Length"] = str(row.size - start)
     if start:
@@ -67,9 +62,3 @@ def needed_by(dom0: Dom0) -> set[str]:
     for operation in dom0.operations.open().filter(verb=Verb.TRIAL.value):
         needed |= {ref.sha256 for ref in Boot.of(operation.body["trial"]["boot"]).blobs()}
     return needed
-
-
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    with file:
-        while piece := file.read(_PIECE):
-            yield piece
