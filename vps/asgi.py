@@ -22,9 +22,9 @@ application = Gateway(
     DjangoRights(),
     GatewaySettings(
         limits=Limits(
-            per_user=getattr(settings, "BERTH_CONSOLES_PER_USER", 10),
-            per_server=getattr(settings, "BERTH_CONSOLES_PER_SERVER", 20),
+            per_user=settings.BERTH_CONSOLES_PER_USER,
+            per_server=settings.BERTH_CONSOLES_PER_SERVER,
         ),
-        idle=getattr(settings, "BERTH_CONSOLE_IDLE", 3600),
+        idle=settings.BERTH_CONSOLE_IDLE,
     ),
 )

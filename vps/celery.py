@@ -20,6 +20,7 @@ from vps.middleware import request_id
 app = Celery("berth")
 app.conf.update(
     broker_url=settings.BERTH_REDIS_URL,
+    broker_use_ssl=settings.BERTH_BROKER_TLS,
     broker_connection_retry_on_startup=True,
     broker_transport_options={
         "socket_timeout": 10,

@@ -35,6 +35,7 @@ def _bell() -> Celery:
     """The app that publishes to every dom0's queue; no prefix, no results."""
     app = Celery("berth-orders", broker=settings.BERTH_REDIS_URL, set_as_current=False)
     app.conf.update(
+        broker_use_ssl=settings.BERTH_BROKER_TLS,
         broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 2},
         broker_connection_retry=False,
         task_ignore_result=True,

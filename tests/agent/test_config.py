@@ -66,6 +66,10 @@ def test_a_simulated_dom0_has_its_own_boots(plain: Config) -> None:
         pytest.param("simulated", '"no"', "simulated must be true or false", id="simulated"),
         pytest.param("lanes", "0", "lanes must be a number from 1", id="lanes"),
         pytest.param("lanes", "true", "lanes must be a number", id="lanes true"),
+        pytest.param(
+            "redis_ca", '"/etc/passwd"', "does not begin with rediss://", id="authority without TLS"
+        ),
+        pytest.param("web_ca", '"ca.crt"', "does not begin with https://", id="web's authority without TLS"),
         pytest.param("log", '"xml"', "log must be plain or json", id="log"),
         pytest.param("sercet", '"x"', "the key sercet is not known", id="unknown key"),
     ],
@@ -93,3 +97,14 @@ def test_files_that_cannot_be_used(plain: Config, tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ConfigRefused, match="is not TOML"):
             load(path)
+
+
+def test_authorities_of_certificates_are_files(plain: Config, tmp_path: Path) -> None:
+    path = write_toml(plain)
+    text = path.read_text().replace("redis://", "rediss://").replace("http://", "https://")
+    authority = tmp_path / "ca.crt"
+    path.write_text(f'{text}\nredis_ca = "{authority}"\nweb_ca = "{authority}"\n')
+    with pytest.raises(ConfigRefused, match="which is no file"):
+        load(path)
+    authority.write_text("a certificate")
+    assert (load(path).redis_ca, load(path).web_ca) == (authority, authority)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -35,6 +36,7 @@ class Blobs:
     def __init__(self, config: Config) -> None:
         self._folder = config.blob_dir
         self._web = config.web
+        self._web_ca = config.web_ca
         self._credential = f"Bearer {config.dom0}:{config.secret}"
         self._lock = threading.Lock()
         self._fetching: dict[str, threading.Lock] = {}
@@ -125,6 +127,7 @@ class Blobs:
                     f"{self._web}/agent/blobs/{blob.sha256}",
                     headers=headers,
                     timeout=httpx.Timeout(_PATIENCE, connect=10.0),
+                    verify=tls(self._web_ca),
                     trust_env=False,
                 ) as response:
                     self._answer(response.status_code, blob)
@@ -161,6 +164,11 @@ class Blobs:
                 f"The web at {self._web} has no file {blob.sha256[:12]} for this dom0; choose another kernel.",
             )
         raise _Retry(f"HTTP {status}")
+
+
+def tls(authorities: Path | None) -> ssl.SSLContext | bool:
+    """How the web's certificate is checked: by the authorities of a file, or by those that httpx knows."""
+    return ssl.create_default_context(cafile=str(authorities)) if authorities else True
 
 
 class _Retry(Exception):

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from vps.agent import bootdisk
+from vps.agent.blobs import tls
 from vps.agent.clock import Clock
 from vps.agent.config import Config
 from vps.agent.files import free_bytes
@@ -180,6 +181,7 @@ def _web(config: Config) -> Iterator[Item]:
             f"{config.web}/agent/blobs/{'0' * 64}",
             headers={"Authorization": f"Bearer {config.dom0}:{config.secret}"},
             timeout=10,
+            verify=tls(config.web_ca),
             trust_env=False,
         )
     except httpx.HTTPError as error:

@@ -41,6 +41,9 @@ class Config:
     )  # its content tells one boot of the dom0 from another
     lanes: int = 4  # domUs that are worked on at the same time
     log: str = "plain"  # or "json"
+    # Who may have signed the certificates of the two, where it is no authority of the system.
+    redis_ca: Path | None = None
+    web_ca: Path | None = None
 
     @property
     def journal_path(self) -> Path:
@@ -122,6 +125,8 @@ class _Reader:
             boot_id=self._boot_id(),
             lanes=self._number("lanes", 4, 1, 64),
             log=self._choice("log", "plain", ("plain", "json")),
+            redis_ca=self._authority("redis_ca", "redis", "rediss://"),
+            web_ca=self._authority("web_ca", "web", "https://"),
         )
 
     def _wrong(self, key: str, what: str) -> ConfigRefused:
@@ -179,6 +184,16 @@ class _Reader:
             raise self._wrong(key, "must be a path that begins with /")
         return value
 
+    def _authority(self, key: str, place: str, scheme: str) -> Path | None:
+        if key not in self._values:
+            return None
+        if not self._text(place).startswith(scheme):
+            raise self._wrong(key, f"is of no use, for {place} does not begin with {scheme}")
+        path = self._folder(key)
+        if not path.is_file():
+            raise self._wrong(key, f"names {path}, which is no file")
+        return path
+
     def _boot_id(self) -> Path:
         """What tells one boot of the dom0 from another; a simulated dom0 boots when its state says so."""
         xl = self._texts("xl", ("xl",))
@@ -231,4 +246,6 @@ _EXAMPLES = {
     "boot_id": '"/proc/sys/kernel/random/boot_id"',
     "lanes": "4",
     "log": '"plain"',
+    "redis_ca": '"/etc/berth/ca.crt"',
+    "web_ca": '"/etc/berth/ca.crt"',
 }

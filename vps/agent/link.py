@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -21,8 +22,10 @@ def connect(config: Config, *, patience: float = 10.0) -> redis.Redis:
     Only commands of the dom0's ACL are given: RESP2 and no `driver_info`, for HELLO and CLIENT are refused.
     Nothing is tried twice in here: a BLMOVE whose answer was lost has moved an order all the same.
     """
+    tls: dict[str, Any] = {"ssl_ca_certs": str(config.redis_ca)} if config.redis_ca else {}
     return redis.Redis.from_url(
         config.redis,
+        **tls,
         username=redis_user(config.dom0),
         password=config.secret,
         protocol=2,
