@@ -44,7 +44,7 @@ fuzz: build/fuzz/stamp ## fuzz inspection with atheris: make fuzz [SECONDS=3600]
 
 build/fuzz/stamp: | $(VENV)/bin/python
 	$(PY) -m venv build/fuzz
-	build/fuzz/bin/pip install --quiet 'atheris==3.1.0' zstandard lz4 lzallright
+	build/fuzz/bin/pip install --quiet 'atheris==3.0.0' zstandard lz4 lzallright
 	@touch $@
 
 bench: $(VENV)/dev.stamp ## measure: the console's whole way, what inspection costs; tables, and JSON into build/bench
