@@ -1,9 +1,11 @@
-"""`python -m tests.oracle [--full N] [--small N] [--seed N] [--jobs N]`: inspection against the loaders, by rule.
+"""`python -m tests.oracle [--full N|A-B] [--small N|A-B] [--seed N] [--jobs N]`: inspection against loaders, by rule.
 
 Judges: libxenguest for direct boot, verdict and guest type; grub-file for the way through pvgrub. Judged: every kernel
 that Debian ships (as it came, and its plain ELF), 20,000 mutants of small kernels (synthetic ones, and Debian's GNU
 Mach and GRUB), 300 mutants of full-size ones. Those come last, and take seconds each. Ended early (SIGTERM), it prints
-how far it came.
+how far it came. On a machine with little time it is judged in pieces: `--small 0-2000 --json FILE`, and so on, each
+mutant being the same as in a whole run; what Debian ships is judged with the piece that begins at 0. `--gather FILE...`
+adds them up.
 
 Exit 0 when all agree but for the written differences, and a fifth or more was accepted; 1 when not; 2 when a judge or
 Debian's kernels cannot be had (`--synthetic` does without the kernels).
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import json
 import os
 import signal
 import sys
@@ -20,7 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -83,6 +86,25 @@ class Tally:
         self.differing += other.differing
         self.wrong += other.wrong
 
+    def write(self, path: Path, **more: int) -> None:
+        path.write_text(
+            json.dumps(
+                {
+                    "rows": {rule: asdict(row) for rule, row in self.rows.items()},
+                    "differing": self.differing,
+                    "wrong": self.wrong,
+                    **more,
+                }
+            )
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> tuple[Tally, dict[str, int]]:
+        """A tally as `write` wrote it, and what was written beside it."""
+        told = json.loads(path.read_text())
+        rows = {rule: Row(**row) for rule, row in told.pop("rows").items()}
+        return cls(rows, Counter(told.pop("differing")), told.pop("wrong")), told
+
     def print(self) -> None:
         names = ("mutants", "PV", "PVH", "grub", "accepted", "on purpose", "wrong")
         print(f"{'rule':28}" + "".join(f"{name:>11}" for name in names))
@@ -120,12 +142,20 @@ BASES = Bases()
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.oracle")
-    parser.add_argument("--full", type=int, default=300, help="mutants of full-size kernels")
-    parser.add_argument("--small", type=int, default=20_000, help="mutants of kernels of 1 MiB and less")
+    parser.add_argument(
+        "--full", type=numbers, default=range(300), help="mutants of full-size kernels: 300, 100-200"
+    )
+    parser.add_argument(
+        "--small", type=numbers, default=range(20_000), help="mutants of kernels of 1 MiB and less"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--synthetic", action="store_true", help="without the kernels that Debian ships")
+    parser.add_argument("--json", type=Path, help="write the counts into this file, too")
+    parser.add_argument("--gather", type=Path, nargs="+", help="judge nothing; add up what --json wrote")
     wanted = parser.parse_args(argv)
+    if wanted.gather:
+        return gather(wanted.gather)
     began = time.monotonic()
     tally = Tally()
     try:
@@ -150,20 +180,41 @@ def main(argv: list[str]) -> int:
             whole = False
     signal.signal(signal.SIGTERM, before)
     tally.print()
-    print(
-        f"{time.monotonic() - began:.0f} s, seed {wanted.seed}{'' if whole else ', ended before all was judged'}"
-    )
+    seconds = round(time.monotonic() - began)
+    if wanted.json:
+        tally.write(wanted.json, seconds=seconds, seed=wanted.seed, whole=whole)
+    print(f"{seconds} s, seed {wanted.seed}{'' if whole else ', ended before all was judged'}")
     return 1 if tally.wrong or tally.share < ENOUGH or not whole else 0
 
 
-def work(small: int, full: int, seed: int) -> Iterator[tuple[str, range, int]]:
+def numbers(text: str) -> range:
+    """`300`: the first 300; `100-200`: from 100 to 199. Raises ValueError."""
+    first, between, end = text.rpartition("-")
+    return range(int(first) if between else 0, int(end))
+
+
+def gather(paths: list[Path]) -> int:
+    """The counts of a run that was made in pieces, as one."""
+    tally, seconds, seeds, whole = Tally(), 0, set(), True
+    for path in paths:
+        part, told = Tally.read(path)
+        tally.add(part)
+        seconds += told["seconds"]
+        seeds.add(told["seed"])
+        whole = whole and bool(told["whole"])
+    tally.print()
+    print(f"{len(paths)} pieces, {seconds} s, seed {', '.join(map(str, sorted(seeds)))}")
+    return 1 if tally.wrong or tally.share < ENOUGH or not whole else 0
+
+
+def work(small: range, full: range, seed: int) -> Iterator[tuple[str, range, int]]:
     """Parts of the work, the quick ones first."""
-    names = range(len(BASES.shipped))
-    yield from (("shipped", range(number, number + 1), seed) for number in names)
-    for start in range(0, small, 50):
-        yield "small", range(start, min(start + 50, small)), seed
-    for start in range(0, full if BASES.large else 0, 2):
-        yield "full", range(start, min(start + 2, full)), seed
+    if 0 in small:
+        yield from (("shipped", range(number, number + 1), seed) for number in range(len(BASES.shipped)))
+    for start in range(small.start, small.stop, 50):
+        yield "small", range(start, min(start + 50, small.stop)), seed
+    for start in range(full.start, full.stop if BASES.large else full.start, 2):
+        yield "full", range(start, min(start + 2, full.stop)), seed
 
 
 def judge_part(part: tuple[str, range, int]) -> Tally:
