@@ -8,7 +8,6 @@ Xen's notes never tell the release, and are the same for dom0 and domU.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 from vps.xen.inspect.elf import SHT_NOTE, Elf, Section
 from vps.xen.inspect.verdicts import Role
@@ -50,14 +49,14 @@ _SYSTEMS = {
 }
 
 
-@dataclass
 class Identity:
-    guest_os: str | None = None
-    release: str | None = None
-    configuration: str | None = None
-    role: Role = Role.UNKNOWN
-    features: dict[str, bool | None] = field(default_factory=lambda: dict.fromkeys(FEATURES))
-    options: list[str] = field(default_factory=list)
+    def __init__(self, guest_os: str | None = None, release: str | None = None) -> None:
+        self.guest_os = guest_os
+        self.release = release
+        self.configuration: str | None = None
+        self.role = Role.UNKNOWN
+        self.features: dict[str, bool | None] = dict.fromkeys(FEATURES)
+        self.options: list[str] = []
 
 
 def identify(elf: Elf, said: Parameters | None, setup_banner: str = "") -> Identity:

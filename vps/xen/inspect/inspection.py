@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from vps.xen.inspect import policy
 from vps.xen.inspect.identity import FEATURES, Identity, identify
@@ -17,8 +17,7 @@ PLAIN_FASTER = (Compression.XZ,)
 """Payloads that GRUB reads, but takes up to twice as long for as for the gzipped ELF (LAB-FACTS)."""
 
 
-@dataclass(frozen=True)
-class Examined:
+class Examined(NamedTuple):
     """A report on the file as it came, and the plain ELF in it, where keeping that is of use.
 
     `served`: the paths' refusals when the plain ELF is at hand; `faster`: paths that shall have it in any case.
@@ -39,7 +38,7 @@ class Examined:
             for path, refusal in self.served.items()
             if refusal is None
         }
-        return _judged(replace(self.report, plain=plain), self.served, files)
+        return _judged(self.report._replace(plain=plain), self.served, files)
 
 
 def examine(data: bytes | memoryview) -> Examined:
@@ -153,15 +152,14 @@ def _words(refusals: dict[Path, Refusal | None]) -> dict[str, str]:
 
 def _judged(report: Report, refusals: dict[Path, Refusal | None], files: dict[str, str]) -> Report:
     why = policy.reason(refusals)
-    judged = replace(
-        report,
+    judged = report._replace(
         verdict=OK if why is None else "refused",
         reason=why.sentence if why else None,
         code=why.code.value if why else None,
         paths=_words(refusals),
         path_files=files,
     )
-    return replace(judged, summary=summary(judged))
+    return judged._replace(summary=summary(judged))
 
 
 def _missing(end: int, kernel: Kernel) -> str:

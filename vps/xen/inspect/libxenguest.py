@@ -6,7 +6,7 @@ ELF-generic in that order; the guest type against the host's capabilities). As D
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vps.xen.inspect import bzimage, xennotes
 from vps.xen.inspect.elf import EM_386, EM_X86_64, Blob, Elf
@@ -20,8 +20,7 @@ LACKING = (Compression.BZIP2, Compression.LZO)
 """Payload methods that Debian's libxenguest is built without."""
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(NamedTuple):
     """One container type's answer. `guest_type` may be known although the kernel is refused (i386 without PAE)."""
 
     refusal: Refusal | None

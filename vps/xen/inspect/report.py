@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from typing import NamedTuple
 
 OK = "ok"
 
 
-@dataclass(frozen=True)
-class Plain:
+class Plain(NamedTuple):
     """The plain ELF, gzipped, that was made of a bzImage's payload."""
 
     sha256: str
@@ -16,8 +16,7 @@ class Plain:
     compression: str = "gzip"
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """Everything that was found out about a file.
 
     verdict      "ok" when some path can boot it, else "refused" with `reason` (a sentence) and `code`
@@ -55,8 +54,8 @@ class Report:
     size: int
     unpacked_size: int | None
     summary: str
-    warnings: list[str] = field(default_factory=list)
-    options: list[str] = field(default_factory=list)
+    warnings: Sequence[str] = ()
+    options: Sequence[str] = ()
     plain: Plain | None = None
 
     @property
@@ -65,4 +64,10 @@ class Report:
 
     def as_dict(self) -> dict[str, object]:
         """Plain dictionaries and lists, for JSON."""
-        return asdict(self)
+        plain = self.plain._asdict() if self.plain else None
+        return {
+            **self._asdict(),
+            "warnings": list(self.warnings),
+            "options": list(self.options),
+            "plain": plain,
+        }

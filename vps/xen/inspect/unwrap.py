@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from vps.xen.inspect import bzimage, grub, libxenguest
 from vps.xen.inspect.containers import open_file
@@ -27,8 +27,7 @@ _OTHERS = (
 )
 
 
-@dataclass(frozen=True)
-class Kernel:
+class Kernel(NamedTuple):
     """The kernel itself, out of all its wrappings, and what the loaders say to it alone."""
 
     elf: Elf
@@ -53,8 +52,7 @@ class Kernel:
         return next((end for end in ends if end > self.elf.size), None)
 
 
-@dataclass(frozen=True)
-class Unwrapped:
+class Unwrapped(NamedTuple):
     """`original`: the refusals of the file as it is. `payload`: compression of a bzImage's payload."""
 
     original: dict[Path, Refusal | None]
@@ -89,7 +87,7 @@ def unwrap(view: memoryview) -> Unwrapped:
         for path in paths
         if isinstance(refusal, Refusal)
     }
-    return replace(found, original=original)
+    return found._replace(original=original)
 
 
 def ask(blob: Blob, for_grub: Blob) -> Kernel:

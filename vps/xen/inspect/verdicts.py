@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Code(StrEnum):
@@ -38,8 +38,7 @@ class Code(StrEnum):
     HEADERS = "headers"
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """`sentence` names the thing and what to do about it."""
 
     code: Code

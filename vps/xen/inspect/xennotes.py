@@ -6,7 +6,6 @@ The oracle (tests/oracle) holds every line of this against libxenguest of Xen 4.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from enum import IntEnum
 
 from vps.xen.inspect.elf import EM_386, EM_X86_64, M64, PT_NOTE, SHT_NOTE, SHT_STRTAB, Elf
@@ -66,28 +65,28 @@ _FEATURES = {
 DOM0 = 1 << 11
 
 
-@dataclass
 class Parameters:
     """struct elf_dom_parms. Addresses are UNSET when the kernel does not give them."""
 
-    notes: int = 0
-    note_start: bool = False
-    string: bool = False
-    loader: bytes = b""
-    guest_os: bytes = b""
-    guest_version: bytes = b""
-    xen_version: bytes = b""
-    pae: bool = False
-    bimodal: bool = False
-    bsd_symtab: bool = False
-    virt_base: int = UNSET
-    virt_entry: int = UNSET
-    paddr_offset: int = UNSET
-    p2m_base: int = UNSET
-    phys_entry: int = UNSET32
-    required: int = 0
-    texts: dict[int, bytes] = field(default_factory=dict)
-    entry_note: bool = False
+    def __init__(self) -> None:
+        self.notes = 0
+        self.note_start = False
+        self.string = False
+        self.loader = b""
+        self.guest_os = b""
+        self.guest_version = b""
+        self.xen_version = b""
+        self.pae = False
+        self.bimodal = False
+        self.bsd_symtab = False
+        self.virt_base = UNSET
+        self.virt_entry = UNSET
+        self.paddr_offset = UNSET
+        self.p2m_base = UNSET
+        self.phys_entry = UNSET32
+        self.required = 0
+        self.texts: dict[int, bytes] = {}
+        self.entry_note = False
 
     @property
     def anything(self) -> bool:
