@@ -316,6 +316,7 @@ BERTH_CONSOLE_IDLE = env.int("BERTH_CONSOLE_IDLE", default=3600)
 BERTH_REQUEST_DAYS = env.int("BERTH_REQUEST_DAYS", default=14)  # a request that nobody decided
 BERTH_UNCONFIRMED_DAYS = env.int("BERTH_UNCONFIRMED_DAYS", default=14)  # a sign-up that nobody confirmed
 BERTH_KEEP_DAYS = env.int("BERTH_KEEP_DAYS", default=7)  # the disks of a deleted server
+BERTH_FILE_DAYS = env.int("BERTH_FILE_DAYS", default=1)  # a kernel's file that nothing needs any more
 
 # Trial boots, on dom0s that are set aside for them.
 BERTH_TRIAL_MEMORY = env.int("BERTH_TRIAL_MEMORY", default=256)  # MiB

@@ -31,6 +31,8 @@ def keep_file(path: Path, sha256: str | None = None) -> Blob:
     size = path.stat().st_size
     with path.open("rb") as file:
         digest = sha256 or sum_of(file)
+        # Taken up again, should it be about to be removed.
+        Blob.objects.filter(pk=digest).update(unneeded_since=None)
         found = Blob.objects.filter(pk=digest).first()
         if found and default_storage.exists(found.name):
             path.unlink()

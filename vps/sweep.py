@@ -32,6 +32,7 @@ from vps.models.trial import TrialBoot
 from vps.redis import admit_missing, now_ms
 from vps.tasks import inspect_part, inspect_version
 from vps.trust import tell_keys
+from vps.unneeded import collect
 from vps.uploads import forget_abandoned
 from vps.xen.description import BootMethod
 from vps.xen.messages import Verb
@@ -51,6 +52,7 @@ def sweep() -> dict[str, int]:
         "revoked": _tell_of_revoked(),
         "inspections": _ring_inspections(),
         "uploads": forget_abandoned(),
+        "files": collect(),
         "mail": sweep_mail(),
         "sealed": seal_events(),
         "keys": tell_keys(),

@@ -25,6 +25,7 @@ class Blob(models.Model):
     size = models.PositiveBigIntegerField()
     name = models.CharField(max_length=200)
     created_at = models.DateTimeField(auto_now_add=True)
+    unneeded_since = models.DateTimeField(null=True, blank=True)  # vps.unneeded
 
     def __str__(self) -> str:
         return f"{self.sha256[:12]} ({self.size} bytes)"
