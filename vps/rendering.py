@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
+
+from django.utils.translation import gettext as _
 
 from vps.models import Domu, Operation
 from vps.xen.description import Boot, BootEntry, BootMethod, Description
@@ -57,7 +59,7 @@ class NextBoot:
 
 def next_boot(domu: Domu, boot: Boot) -> NextBoot:
     """What `domu` boots next with the saved menu `boot`; two queries."""
-    entry = boot.entries[boot.default] if boot.entries else None
+    entry = boot.default_entry
     if not boot.bootable:
         return NextBoot(boot, None)
     prepared = _prepared(domu)
@@ -91,6 +93,35 @@ def render_texts(description: Description, like: dict[str, Any], last: dict[str,
     if boot.method is not BootMethod.DIRECT:
         texts.append(Text("grub.cfg", grub_cfg(boot), str(last.get("grub_cfg") or "")))
     return texts
+
+
+def compared(old: Boot, new: Boot) -> list[Text]:
+    """Two saved menus side by side: what they say, and the files that the loader reads, as written today."""
+    texts = [Text(_("The menu"), _outline(new), _outline(old))]
+    for name, write in (("menu.lst", menu_lst), ("grub.cfg", grub_cfg)):
+        pair = [
+            "" if boot.method is BootMethod.DIRECT else write(replace(boot, serial=0)) for boot in (new, old)
+        ]
+        if all(pair):
+            texts.append(Text(name, *pair))
+    return texts
+
+
+def _outline(boot: Boot) -> str:
+    """A saved menu in words, with the sums of all its files: what two of them can differ by."""
+    lines = [f"method {boot.method.value}", f"timeout {boot.timeout} s"]
+    if boot.loader:
+        lines.append(f"loader {boot.loader.sha256[:16]}")
+    for place, line in enumerate(boot.lines):
+        lines += ["", f"{line.title}{' (default)' if place == boot.default_line else ''}"]
+        if not isinstance(line, BootEntry):
+            lines.append("  hands over to the menu on the server's own disk")
+            continue
+        lines.append(f"  kernel {line.label} {line.kernel.sha256[:16]}")
+        parts = (("ramdisk", line.ramdisk), ("modules", line.modules))
+        lines += [f"  {name} {blob.sha256[:16]}" for name, blob in parts if blob]
+        lines.append(f"  arguments {line.arguments}".rstrip())
+    return "\n".join(lines) + "\n"
 
 
 def _prepared(domu: Domu) -> list[dict[str, Any]]:

@@ -137,7 +137,7 @@ def _operation(dom0: Dom0, report: Report) -> None:
         _came_about(row, report.at)
     if moved and row.verb == Verb.TRIAL:
         TrialBoot.conclude(row)
-    if row.verb == Verb.TRY and state in ENDED:
+    if row.verb in (Verb.TRY, Verb.ARM) and state in ENDED:
         _tried(row, dict(body.get("result") or {}).get("tried") or {}, report.at)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import re
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 import sim_kernels
 from sim_dom0 import SimDom0, until
 
+from tests import kernels
 from vps.agent.sim import menulst
+from vps.xen.description import BlobRef, Boot, BootEntry, BootMethod, OwnMenu
+from vps.xen.menu import menu_lst
 
 MENU = """\
 # Berth, menu 1.
@@ -174,8 +178,17 @@ def test_the_32_bit_and_pvh_loaders(dom0: SimDom0) -> None:
     dom0.console("web1").expect(r"Linux version 3\.2 ")
     dom0.ok("destroy", "web1")
     kernel = sim_kernels.linux("5.5", pv=True, pvh=True)
-    boot(dom0, MENU, {"/k/one": kernel, "/k/rd": b"r"}, "pvh", type="pvh")
-    dom0.console("web1").expect(r"Linux version 5\.5 .*Xen PVH")
+    image = kernels.linux_bzimage("gzip", elf=kernel)
+    boot(dom0, MENU, {"/k/one": image, "/k/rd": b"r"}, "pvh", type="pvh")
+    dom0.console("web1").expect(r"Linux version .*Xen PVH")
+    dom0.ok("destroy", "web1")
+    before = len(dom0.effects("boot"))
+    boot(dom0, MENU, {"/k/one": kernel, "/k/rd": b"r"}, "pvh", type="pvh")  # an ELF hangs it
+    console = dom0.console("web1")
+    console.expect(r"Booting `")
+    time.sleep(1.0)
+    assert len(dom0.effects("boot")) == before
+    assert dom0.flags("web1") == "r-----"
 
 
 def test_fallback_boots_the_good_entry(dom0: SimDom0) -> None:
@@ -205,6 +218,23 @@ def test_handing_over_to_the_customers_menu(dom0: SimDom0) -> None:
     console = dom0.console("web1")
     console.expect(r"error: file `/boot/grub/menu\.lst' not found\..*Press any key")
     console.expect(r"Booting `Own'.*Linux version 4\.4 ")
+
+
+def test_berths_menu_hands_over_and_takes_the_next_line_when_nothing_is_there(dom0: SimDom0) -> None:
+    """The rendered menu itself: the hand-over boots by itself, finds no menu, and the kernel of the boot disk does."""
+    kernel = BlobRef("ab" * 32, 1)
+    boot = Boot(
+        BootMethod.PVGRUB, 1, (BootEntry("Rescue", kernel),), 0, 0, kernel, OwnMenu("Mine", 0, default=True)
+    )
+    own = dom0.ext2("own.img", {"/nothing": b"x"})
+    boot_disk = dom0.ext2(
+        "boot.img",
+        {"/grub/menu.lst": menu_lst(boot, 1).encode(), "/k/abababababab": sim_kernels.linux("4.4")},
+    )
+    dom0.ok("create", str(dom0.config("web1", dom0.loader(), {"xvda": own, "xvdz": boot_disk})))
+    console = dom0.console("web1")
+    console.expect(r"Booting `Mine'.*error: file `/boot/grub/menu\.lst' not found\.")
+    console.expect(r"Falling back to `Rescue'.*Linux version 4\.4 ")
 
 
 def test_a_menu_in_a_partition(dom0: SimDom0) -> None:

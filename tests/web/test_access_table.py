@@ -245,6 +245,8 @@ TABLE = [
     Address("boot_try", (LOGIN, 404, 403, 200, 200, 200, 200), lambda w: [w.domu.pk, 1]),
     Address("boot_try", (LOGIN, 404, 403, 302, 302, 302, 302), lambda w: [w.domu.pk, 1], {"seconds": "60"}),
     Address("boot_well", (LOGIN, 404, 403, 409, 409, 409, 409), the_domu, {}),
+    Address("boot_disarm", (LOGIN, 404, 403, 409, 409, 409, 409), the_domu, {}),
+    Address("boot_compare", (LOGIN, 404, 200, 200, 200, 200, 200), the_domu),
     Address("boot_use", (LOGIN, 404, 403, 409, 409, 409, 409), lambda w: [w.domu.pk, 1], {}),
     Address("server_configuration", (LOGIN, 404, 200, 200, 200, 200, 200), the_domu),
     Address("server_samples", (LOGIN, 404, 200, 200, 200, 200, 200), the_domu),

@@ -219,6 +219,172 @@ def test_own_disk_needs_no_kernel(browser: Browser, cast: Cast, domu: Domu) -> N
     answer = post(browser, cast.owner, domu, rows(("", "", ""), method="own_disk"))
     assert answer.status_code == 302
     assert "Own menu: first disk" in BootMenu.objects.get().menu_lst
+    page = text(browser(cast.owner).get(reverse("boot", args=[domu.pk])))
+    assert 'id="own-pv64" checked' in page and "Mend what is marked" not in page
+
+
+def test_how_the_kernel_on_its_own_disk_starts(browser: Browser, cast: Cast, domu: Domu) -> None:
+    strange = rows(("", "", ""), method="own_disk", own_kind="vax")
+    assert "Choose how the kernel on the disk starts." in text(post(browser, cast.owner, domu, strange))
+    assert not BootMenu.objects.exists()
+    domu.dom0.inventory["xen"]["caps"] = ["xen-3.0-x86_64", "xen-3.0-x86_32p"]
+    domu.dom0.save()
+    narrow = rows(("", "", ""), method="own_disk", own_kind="pv32")
+    assert post(browser, cast.owner, domu, narrow).status_code == 302
+    assert 'id="own-pv32" checked' in text(browser(cast.owner).get(reverse("boot", args=[domu.pk])))
+
+
+def test_handing_over_to_its_own_menu_stands_among_the_entries(
+    browser: Browser, cast: Cast, domu: Domu, version: KernelVersion, rung: list[Operation]
+) -> None:
+    """It is added, moved, made the default, saved, written, shown and restored like every other line."""
+    added = text(post(browser, cast.owner, domu, rows((version.pk, "NetBSD", ""), do="own_menu")))
+    assert 'value="Own menu on the first disk"' in added and "shows the menu that it finds" in added
+    assert "Add the menu on its own disk" not in added  # once is enough
+    data = rows(
+        (version.pk, "NetBSD", ""), ("own_menu", "Mine", ""), (version.pk, "Single", "-s"), default="k1"
+    )
+    assert post(browser, cast.owner, domu, data).status_code == 302
+    menu = BootMenu.objects.get()
+    assert menu.boot["own_menu"] == {"title": "Mine", "place": 1, "default": True}
+    assert [entry["title"] for entry in menu.boot["entries"]] == ["NetBSD", "Single"]
+    assert "set default=1" in menu.grub_cfg and "menuentry 'Mine' {" in menu.grub_cfg
+    assert "default 1\n" in menu.menu_lst and "fallback 3 4 5\n" in menu.menu_lst
+    page = text(browser(cast.owner).get(reverse("boot", args=[domu.pk])))
+    assert 'name="key" value="own"' in page and 'id="default-own" checked' in page
+    assert "NetBSD <span" in page and "<b>Mine</b>" in page and "Nothing is changed yet" in page
+    domu.refresh_from_db()
+    assert domu.boot().default_entry is None
+    server = text(browser(cast.owner).get(reverse("server", args=[domu.pk])))
+    assert "Own disk" not in server and "the menu on its own disk" in server
+
+
+def test_a_hand_over_before_the_default_keeps_the_default(
+    browser: Browser, cast: Cast, domu: Domu, version: KernelVersion
+) -> None:
+    data = rows(("own_menu", "", ""), (version.pk, "A", ""), (version.pk, "B", ""), default="k2")
+    assert post(browser, cast.owner, domu, data).status_code == 302
+    boot = BootMenu.objects.get().saved
+    assert (boot.default, boot.default_line, boot.lines[2].title) == (1, 2, "B")
+
+
+@pytest.mark.parametrize(
+    ("entries", "more", "sentence"),
+    [
+        pytest.param([("own_menu", "", "")], {}, "choose “I, inside the server” for that", id="alone"),
+        pytest.param(
+            [("k", "", ""), ("own_menu", "a", ""), ("own_menu", "b", "")], {}, "once is enough", id="twice"
+        ),
+        pytest.param(
+            [("k", "", ""), ("own_menu", "it's", "")], {}, "which the boot menu cannot carry", id="a title"
+        ),
+        pytest.param(
+            [("k", "", ""), ("own_menu", "a", "-s")],
+            {},
+            "has its own arguments; leave this empty",
+            id="arguments",
+        ),
+        pytest.param(
+            [("c", "", ""), ("own_menu", "a", "")],
+            {"method": "direct"},
+            "A direct boot has no menu that could hand over",
+            id="direct",
+        ),
+    ],
+)
+def test_a_hand_over_that_cannot_be(
+    browser: Browser,
+    cast: Cast,
+    domu: Domu,
+    version: KernelVersion,
+    entries: list[tuple[str, str, str]],
+    more: dict[str, Any],
+    sentence: str,
+) -> None:
+    known = {"k": version.pk, "c": make_version(None, "offered").pk}
+    data = rows(*((known.get(name, name), title, given) for name, title, given in entries), **more)
+    answer = post(browser, cast.owner, domu, data)
+    assert answer.status_code in (409, 422)
+    assert sentence in text(answer).replace("&#x27;", "'")
+    assert not BootMenu.objects.exists()
+
+
+def test_an_agent_that_cannot_hand_over_is_not_asked(
+    browser: Browser, cast: Cast, mouth: Mouth, domu: Domu, version: KernelVersion
+) -> None:
+    mouth.inventory({}, can=[])
+    answer = post(browser, cast.owner, domu, rows((version.pk, "A", ""), ("own_menu", "B", "")))
+    assert answer.status_code == 409
+    assert "cannot put a hand-over into a menu yet; update it." in text(answer)
+    assert not BootMenu.objects.exists()
+
+
+def test_a_fresh_row_may_become_the_hand_over(
+    browser: Browser, cast: Cast, domu: Domu, version: KernelVersion
+) -> None:
+    """Its arguments are the guest's usual ones, which nobody typed."""
+    data = rows((version.pk, "A", ""), ("own_menu", "", "root=xbd0a"))
+    assert post(browser, cast.owner, domu, data).status_code == 302
+
+
+def test_installers_and_rescue_systems_are_marked_and_may_be_chosen(
+    browser: Browser, cast: Cast, domu: Domu, version: KernelVersion
+) -> None:
+    installer = make_version(None, "install", role="installer")
+    rescue = make_version(None, "helper")
+    rescue.kernel.purpose = "rescue"
+    rescue.kernel.save()
+    data = rows(
+        (version.pk, "NetBSD", ""), (installer.pk, "Install", ""), (rescue.pk, "Rescue", ""), do="preview"
+    )
+    page = text(post(browser, cast.owner, domu, data))
+    for group, name in (("To install a system", "install 1"), ("To rescue a system", "helper 1")):
+        assert name in page.split(f'<optgroup label="{group}">')[1].split("</optgroup>")[0]
+    assert "This is an installer" not in page
+    assert "This is an installer, and the default" in text(
+        post(browser, cast.owner, domu, {**data, "default": "k1"})
+    )
+    assert post(browser, cast.owner, domu, {**data, "do": "save", "default": "k2"}).status_code == 302
+    assert [entry.version for entry in BootMenu.objects.get().entries.all()] == [version, installer, rescue]
+
+
+def test_any_two_saved_menus_are_compared(
+    browser: Browser, cast: Cast, mouth: Mouth, bootable: Domu, version: KernelVersion
+) -> None:
+    second = make_version(cast.tenant, "second")
+    for data in (
+        rows((version.pk, "NetBSD", "root=xbd0a -v"), (second.pk, "New", "")),
+        rows((version.pk, "NetBSD", "root=xbd0a -v"), ("own_menu", "Mine", ""), default="k1"),
+    ):
+        assert post(browser, cast.owner, bootable, data).status_code == 302
+        finish(mouth, bootable)
+    url = reverse("boot_compare", args=[bootable.pk])
+    assert url in text(browser(cast.viewer).get(reverse("boot", args=[bootable.pk])))
+    page = text(browser(cast.owner).get(url))  # 2 against 3, the one in use
+    assert '<option value="2" selected>2</option>' in page and '<option value="3" selected>3 (in use)' in page
+    assert '<span class="mark">-</span>New' in page and '<span class="mark">+</span>Mine (default)' in page
+    assert "menuentry &#x27;Mine&#x27; {" in page and "Restore menu 2" in page
+    page = text(browser(cast.owner).get(url + "?left=1&right=2"))
+    assert '<span class="mark">+</span> arguments root=xbd0a -v' in page and "Restore menu 1" in page
+    assert "Mine" not in page
+    assert text(browser(cast.owner).get(url + "?left=2&right=2")).count("No difference.") == 3
+    assert "Restore menu" not in text(browser(cast.viewer).get(url))
+
+
+@pytest.mark.parametrize("query", ["?left=9", "?right=rubbish", "?left=-1", f"?left={'9' * 30}"])
+def test_a_menu_that_is_not_there_cannot_be_compared(
+    browser: Browser, cast: Cast, bootable: Domu, query: str
+) -> None:
+    assert browser(cast.owner).get(reverse("boot_compare", args=[bootable.pk]) + query).status_code == 404
+
+
+def test_a_direct_menu_is_compared_with_one_of_the_loaders(
+    browser: Browser, cast: Cast, mouth: Mouth, bootable: Domu
+) -> None:
+    offered = make_version(None, "offered")
+    post(browser, cast.owner, bootable, rows((offered.pk, "x", "root=xbd0a"), method="direct"))
+    page = text(browser(cast.owner).get(reverse("boot_compare", args=[bootable.pk])))
+    assert '<span class="mark">+</span>method direct' in page and "menu.lst" not in page
 
 
 def test_a_menu_saved_by_somebody_else_meanwhile(

@@ -203,6 +203,73 @@ def test_one_boot_only(browser: Browser, cast: Cast, mouth: Mouth, two: Domu) ->
     assert not Mail.objects.filter(template="boot_try").exists()
 
 
+@pytest.fixture
+def armed(browser: Browser, cast: Cast, mouth: Mouth, two: Domu) -> BootTry:
+    """The second entry is the next boot only, as the dom0 says."""
+    answer = ask(browser, cast.developer, two, do="arm", seconds="")  # what only a try needs is not asked for
+    assert answer.status_code == 302
+    operation = two.operations.open().get()
+    assert (operation.verb, operation.wanted_before) == ("arm", "running")
+    assert Try.of(operation.body["try"]).once and operation.body["try"]["boot"]["default"] == 1
+    finish(mouth, two, result={"armed": True})
+    return two.tries.get()
+
+
+def test_the_next_boot_only_is_armed_without_booting(
+    browser: Browser, cast: Cast, mouth: Mouth, two: Domu, armed: BootTry
+) -> None:
+    assert armed.state == BootTry.State.ARMED and armed.is_armed
+    two.refresh_from_db()
+    assert two.status == "running" and two.boot().default == 0  # the saved menu is as it was
+    page = server(browser, cast.owner, two)
+    assert "Next boot only: New" in page and "The boot after it is Good." in page and 'id="disarm"' in page
+    assert 'id="well"' not in page
+    with pytest.raises(Conflict):
+        armed.say_well(cast.owner)
+    # It was booted, whoever did it.
+    ends(mouth, armed, "given_up", "once", "It was to be booted once.")
+    assert Event.objects.filter(kind="try.given_up", text__contains="once").exists()
+    page = server(browser, cast.owner, two)
+    assert "booted once" in page and 'id="disarm"' not in page
+
+
+def test_it_is_disarmed(browser: Browser, cast: Cast, mouth: Mouth, two: Domu, armed: BootTry) -> None:
+    url = reverse("boot_disarm", args=[two.pk])
+    assert browser(cast.viewer).post(url).status_code == 403
+    assert browser(cast.stranger).post(url).status_code == 404
+    assert browser(cast.owner).get(url).status_code == 405
+    assert browser(cast.owner).post(url).status_code == 302
+    operation = two.operations.open().get()
+    assert (operation.verb, operation.body["try"]) == ("arm", None)
+    finish(mouth, two, result={"armed": False})
+    ends(mouth, armed, "given_up", "disarmed", "It was taken back before it booted.")
+    page = server(browser, cast.owner, two)
+    assert "Next boot only" not in page and 'id="tried"' not in page
+    assert "is not newer 1 any more" in page  # among what happened
+    again = browser(cast.owner).post(url)
+    assert again.status_code == 409 and "Nothing is armed for the next boot" in text(again)
+
+
+def test_an_agent_that_cannot_arm_is_not_asked(browser: Browser, cast: Cast, mouth: Mouth, two: Domu) -> None:
+    verbs = [verb.value for verb in Verb if verb is not Verb.ARM]
+    mouth.inventory({two: "running"}, verbs=verbs)
+    page = text(browser(cast.owner).get(reverse("boot_try", args=[two.pk, two.menu_serial])))
+    assert 'id="arm"' not in page and 'id="try"' in page
+    answer = ask(browser, cast.owner, two, do="arm")
+    assert answer.status_code == 409 and "does not know arm; update it." in text(answer)
+    assert not two.tries.exists()
+
+
+def test_a_direct_upload_does_not_wait_for_a_boot(cast: Cast, two: Domu, version: KernelVersion) -> None:
+    from vps.models.boot_try import arm
+
+    menu = two.menus.get(serial=two.menu_serial)
+    menu.boot = {**menu.boot, "method": "direct", "loader": None}
+    with pytest.raises(Conflict, match="approval could be taken back before"):
+        arm(two, menu, cast.owner)
+    assert not two.operations.open().exists()
+
+
 def test_an_order_that_failed_is_no_try(mouth: Mouth, browser: Browser, cast: Cast, two: Domu) -> None:
     ask(browser, cast.owner, two)
     finish(mouth, two, "failed", error={"code": "deaf", "text": "The guest did not shut down.", "output": ""})
@@ -282,6 +349,23 @@ def test_what_cannot_be_is_said_and_nothing_is_lost(
     for value in more.values():
         assert isinstance(value, list) or f'value="{value}"' in text(answer)
     assert not two.tries.exists() and not two.operations.open().exists()
+
+
+def test_the_hand_over_can_be_booted_once(
+    browser: Browser, cast: Cast, mouth: Mouth, two: Domu, version: KernelVersion
+) -> None:
+    from vps.models.boot import EntryDraft, OwnMenuDraft, save_menu
+
+    save_menu(two, [OwnMenuDraft("Mine"), EntryDraft(version, "NetBSD")], cast.owner, default=1)
+    finish(mouth, two)
+    page = text(browser(cast.owner).get(reverse("boot_try", args=[two.pk, two.menu_serial])))
+    assert "<b>Mine</b>" in page and 'value="1" checked' in page
+    assert ask(browser, cast.owner, two, serial=two.menu_serial, entry="0", once="on").status_code == 302
+    operation = two.operations.open().get()
+    boot = operation.body["try"]["boot"]
+    assert boot["own_menu"] == {"title": "Mine", "place": 0, "default": True}
+    assert BootTry.objects.get().title == "the menu on its own disk"
+    assert two.boot().default_entry is not None  # the saved menu is as it was
 
 
 def test_who_may_not(browser: Browser, cast: Cast, two: Domu) -> None:

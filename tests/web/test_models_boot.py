@@ -9,15 +9,25 @@ import pytest
 from tests.web.conftest import Cast, finish, make_blob, make_loaders, make_version
 from tests.web.world import Mouth
 from vps.models import BootMenu, Conflict, Domu, KernelVersion, Loader
-from vps.models.boot import EntryDraft, draft_boot, save_menu
+from vps.models.boot import EntryDraft, draft_boot, menu_type, own_kind_of, save_menu
+from vps.models.boot_try import use_menu
 from vps.views.agent import needed_by
 from vps.xen.description import BootMethod, DomainType
+from vps.xen.loaders import LoaderKind
 
 PVH_ONLY: dict[str, Any] = {
     "pv": False,
     "pvh": True,
-    "paths": {"pvgrub": "ok", "direct_pv": "It has no PV entry.", "direct_pvh": "ok"},
+    "format": "bzImage",
+    "file_compression": "none",
+    "paths": {"pvgrub": "It has no PV entry.", "direct_pv": "It has no PV entry.", "direct_pvh": "ok"},
 }
+BOTH: dict[str, Any] = {
+    **PVH_ONLY,
+    "pv": True,
+    "paths": dict.fromkeys(("pvgrub", "direct_pv", "direct_pvh"), "ok"),
+}
+HVM = ["xen-3.0-x86_64", "hvm-3.0-x86_32"]
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +50,65 @@ def test_a_pvh_only_kernel_makes_it_pvh(cast: Cast, domu: Domu) -> None:
     kind, boot = draft(domu, make_version(cast.tenant, "pvh", **PVH_ONLY))
     assert kind is DomainType.PVH
     assert boot.loader == Loader.objects.get(kind="pvh").blob.ref()
+
+
+def test_a_pvh_only_bzimage_is_given_to_the_loader_as_it_came(cast: Cast, domu: Domu) -> None:
+    lz4 = make_version(cast.tenant, "lz4", **PVH_ONLY, path_files={"direct_pvh": "plain"})
+    lz4.plain = make_blob(b"unpacked")
+    lz4.save()
+    assert lz4.original is not None
+    assert draft(domu, lz4)[1].entries[0].kernel == lz4.original.ref()
+    assert lz4.loader_path == "pvgrub_pvh"
+
+
+def test_a_pvh_only_elf_is_refused_with_what_to_do(cast: Cast, domu: Domu) -> None:
+    """On real Xen it hung the loader silently."""
+    netbsd = make_version(cast.tenant, "netbsd", **{**PVH_ONLY, "format": "ELF"})
+    with pytest.raises(Conflict, match="and nothing else: start it directly as PVH"):
+        draft(domu, netbsd)
+    assert netbsd.loader_path == ""
+
+
+def test_what_starts_as_both_goes_with_either(cast: Cast, domu: Domu, version: KernelVersion) -> None:
+    both = make_version(cast.tenant, "both", **BOTH)
+    narrow = make_version(cast.tenant, "narrow", architecture="x86_32", **PVH_ONLY)
+    assert draft(domu, both, version)[0] is DomainType.PV
+    kind, boot = draft(domu, both, narrow)  # also of 32 and 64 bit, which this loader does not mind
+    assert kind is DomainType.PVH and boot.loader == Loader.objects.get(kind="pvh").blob.ref()
+
+
+@pytest.mark.parametrize("method", [BootMethod.PVGRUB, BootMethod.OWN_DISK])
+def test_pvh_where_the_dom0_cannot(cast: Cast, domu: Domu, method: BootMethod) -> None:
+    pvh = make_version(cast.tenant, "pvh", **PVH_ONLY)
+    wanted: dict[str, Any] = {"method": method, "own_kind": LoaderKind.PVH}
+    with pytest.raises(Conflict, match="cannot run PVH guests"):
+        save_menu(domu, [EntryDraft(pvh, "")], cast.owner, **wanted)
+    assert not BootMenu.objects.exists()
+    domu.dom0.inventory["xen"]["caps"] = HVM
+    domu.dom0.save()
+    assert save_menu(domu, [EntryDraft(pvh, "")], cast.owner, **wanted).body["domu"]["type"] == "pvh"
+
+
+def test_its_own_disk_gets_the_loader_that_was_chosen_whatever_it_was_before(
+    cast: Cast, mouth: Mouth, domu: Domu
+) -> None:
+    """A server left at type pvh by an earlier menu went on with the PVH loader, which starts no PV kernel."""
+    domu.dom0.inventory["xen"]["caps"] = [*HVM, "xen-3.0-x86_32p"]
+    domu.dom0.save()
+    save_menu(domu, [EntryDraft(make_version(cast.tenant, "pvh", **PVH_ONLY), "")], cast.owner)
+    finish(mouth, domu)
+    assert domu.type == "pvh"
+    for kind, expected in ((LoaderKind.PV64, "pv"), (LoaderKind.PV32, "pv"), (LoaderKind.PVH, "pvh")):
+        body = save_menu(domu, [], cast.owner, method=BootMethod.OWN_DISK, own_kind=kind).body["domu"]
+        assert body["type"] == expected
+        assert body["boot"]["loader"]["sha256"] == Loader.objects.get(kind=kind.value).blob_id
+        finish(mouth, domu)
+    # An old menu comes back as it was, not as the server is now.
+    first = domu.menus.get(serial=2)
+    assert menu_type(domu, first) is DomainType.PV and own_kind_of(first.saved) is LoaderKind.PV64
+    use_menu(domu, first, cast.owner)
+    domu.refresh_from_db()
+    assert domu.type == "pv"
 
 
 def test_32_bit_takes_its_own_loader(cast: Cast, domu: Domu) -> None:
@@ -81,7 +150,7 @@ def unusable(cast: Cast, which: str) -> list[KernelVersion]:
     ("which", "words"),
     [
         ("being inspected", "own 1 cannot be booted: being inspected"),
-        ("pv and pvh", "These kernels cannot stand in one menu"),
+        ("pv and pvh", "pvh 1 can start as PVH only, and not all others can"),
         ("32 and 64 bit", "The menu mixes 32-bit and 64-bit kernels"),
         ("of another tenant", "theirs 1 is not among your kernels."),
         ("not offered", "hidden 1 is not among your kernels."),

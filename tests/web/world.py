@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from accounts.models import Tenant
 from accounts.models.quota import grant_default
 from vps import reports
+from vps.agent.inventory import CAN
 from vps.models import Disk, Dom0, Domu, MacAddress, Nic
 from vps.xen.messages import Report, ReportKind, Verb
 
@@ -78,7 +79,13 @@ class Mouth:
                 }
             )
         body = {
-            "agent": {"version": "0.1", "schema": 1, "verbs": [v.value for v in Verb], **agent},
+            "agent": {
+                "version": "0.1",
+                "schema": 1,
+                "verbs": [v.value for v in Verb],
+                "can": list(CAN),
+                **agent,
+            },
             "xen": {"version": "4.17.7", "caps": ["xen-3.0-x86_64"]} if xen else None,
             "memory_mib": 4096,
             "free_memory_mib": 3000,

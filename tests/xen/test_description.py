@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from xen_samples import (
     DIRECT_BOOT,
     DISK0,
+    HANDED_OVER,
+    HANDING_OVER,
     INITRD,
     LINUX_BOOT,
     LINUX_DOMU,
@@ -42,8 +44,10 @@ from vps.xen.description import (
         LINUX_DOMU,
         replace(LINUX_DOMU, boot=DIRECT_BOOT),
         replace(NETBSD_DOMU, boot=OWN_DISK_BOOT, disks=(), nics=()),
+        replace(NETBSD_DOMU, boot=HANDING_OVER),
+        replace(LINUX_DOMU, boot=HANDED_OVER),
     ],
-    ids=["netbsd", "linux", "direct", "own disk"],
+    ids=["netbsd", "linux", "direct", "own disk", "hand-over", "hand-over by itself"],
 )
 def test_description_comes_through_json(description: Description) -> None:
     assert Description.of(json.loads(json.dumps(description.as_dict()))) == description
@@ -70,6 +74,38 @@ def test_disks_are_sorted_by_index() -> None:
 )
 def test_bootable(boot: Boot, bootable: bool) -> None:
     assert boot.bootable is bootable
+
+
+def test_lines_of_a_menu_and_what_boots_by_itself() -> None:
+    newer, older = NETBSD_BOOT.entries
+    own = HANDING_OVER.own_menu
+    assert own is not None
+    assert (HANDING_OVER.lines, HANDING_OVER.default_line) == ((newer, own, older), 2)
+    assert HANDING_OVER.default_entry == older
+    assert (HANDED_OVER.default_line, HANDED_OVER.default_entry) == (0, None)
+    assert (NETBSD_BOOT.lines, NETBSD_BOOT.default_line) == (NETBSD_BOOT.entries, 0)
+    assert NETBSD_BOOT.default_entry == newer and OWN_DISK_BOOT.default_entry is None
+    first = replace(HANDING_OVER, own_menu=replace(own, place=2))
+    assert (first.lines, first.default_line) == ((newer, older, first.own_menu), 1)
+
+
+def test_a_menu_without_a_hand_over_reads_as_ever() -> None:
+    assert "own_menu" not in NETBSD_BOOT.as_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"place": 3}, "place is 3; it must be a number from 0 to 2"),
+        ({"title": "a\ntitle b"}, "cannot carry"),
+        ({"default": 1}, "default must be true or false"),
+    ],
+)
+def test_a_hand_over_that_may_not_be_written_is_refused(change: dict[str, object], words: str) -> None:
+    value = replace(NETBSD_DOMU, boot=HANDING_OVER).as_dict()
+    value["boot"]["own_menu"].update(change)
+    with pytest.raises(DescriptionRefused, match=words):
+        Description.of(value)
 
 
 WITH_MODULES = replace(LINUX_BOOT, entries=(replace(LINUX_BOOT.entries[0], modules=MODULES),))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from vps.xen.description import BlobRef, Boot, BootEntry, BootMethod, DomainType, GuestOS
+from vps.xen.description import BlobRef, Boot, BootEntry, BootMethod, DomainType, GuestOS, OwnMenu
 from vps.xen.lint import Finding, Guest, Host, lint
 
 KERNEL, RAMDISK = BlobRef("a" * 64, 1), BlobRef("b" * 64, 1)
@@ -93,6 +95,62 @@ def test_what_the_dom0_cannot_run_is_refused() -> None:
     assert pvh.refused and "cannot run PVH" in pvh.text
     assert of(MENU, PVH, DEBIAN, "x86_64", "x86_64") == []
     assert of(MENU, NETBSD, Host("unheard"), "x86_32", "x86_64") == []
+
+
+@pytest.mark.parametrize(
+    ("caps", "virt_caps", "runs"),
+    [
+        (("xen-3.0-x86_64", "hvm-3.0-x86_32"), ("pv", "hvm"), True),
+        (("xen-3.0-x86_64", "xen-3.0-x86_32p"), (), False),
+        (("xen-3.0-x86_64", "hvm-3.0-x86_32"), ("pv",), False),
+        ((), (), True),
+    ],
+    ids=["both", "no word of hvm in xen_caps", "no hvm in virt_caps", "never heard"],
+)
+def test_who_can_run_pvh(caps: tuple[str, ...], virt_caps: tuple[str, ...], runs: bool) -> None:
+    host = Host.told("host1", {"caps": list(caps), "virt_caps": list(virt_caps)})
+    assert host.runs_pvh is runs
+    assert [finding.refused for finding in of(MENU, PVH, host, "x86_64")] == [] if runs else [True]
+
+
+def test_a_loader_for_the_servers_own_disk_is_held_against_the_dom0() -> None:
+    own = Boot(BootMethod.OWN_DISK, 1, loader=KERNEL)
+    old = Host("old", ("xen-3.0-x86_64",), ("pv",))
+    (pvh,) = of(own, PVH, old, "x86_64")
+    assert pvh.refused and "take a loader for PV" in pvh.text
+    (narrow,) = of(own, NETBSD, old, "x86_32")
+    assert narrow.refused and narrow.entry is None and "no 32-bit PV guests" in narrow.text
+    assert of(own, NETBSD, old, "x86_64") == []
+
+
+HAND_OVER = replace(MENU, own_menu=OwnMenu("Mine", 0))
+
+
+def test_findings_name_lines_of_the_menu_also_behind_a_hand_over() -> None:
+    found = of(HAND_OVER, NETBSD, DEBIAN, "x86_64", "x86_32")
+    assert [(finding.entry, finding.refused) for finding in found] == [(2, True), (0, False)]
+    assert "32-bit kernels only, also on the server's own disk" in found[1].text
+    linux = lint(HAND_OVER, LINUX, DEBIAN)
+    assert {finding.entry for finding in linux} == {1, 2}
+
+
+def test_what_a_hand_over_needs() -> None:
+    (diskless,) = of(HAND_OVER, replace(NETBSD, disks=()), DEBIAN)
+    assert (diskless.entry, diskless.refused) == (0, True)
+    assert "no menu on it to hand over to" in diskless.text
+    (pvh,) = of(HAND_OVER, PVH, DEBIAN, "x86_64", "x86_64")
+    assert "PVH kernels only" in pvh.text and not pvh.refused
+    (direct,) = of(replace(HAND_OVER, method=BootMethod.DIRECT, loader=None), NETBSD, DEBIAN)
+    assert direct.refused and "no menu that could hand over" in direct.text
+    assert of(HAND_OVER, NETBSD, DEBIAN, "x86_64", "x86_64") == []
+
+
+@pytest.mark.parametrize(("purpose", "words"), [("install", "an installer"), ("rescue", "a rescue system")])
+def test_an_installer_or_rescue_system_is_no_default_for_long(purpose: str, words: str) -> None:
+    (found,) = lint(MENU, NETBSD, DEBIAN, (), (purpose, ""))
+    assert words in found.text and (found.entry, found.refused) == (0, False)
+    assert lint(MENU, NETBSD, DEBIAN, (), ("", purpose)) == []
+    assert lint(replace(MENU, own_menu=OwnMenu("Mine", 2, True)), NETBSD, DEBIAN, (), (purpose, "")) == []
 
 
 def test_what_concerns_the_whole() -> None:

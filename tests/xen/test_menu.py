@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xen_samples import (
     DIRECT_BOOT,
+    HANDED_OVER,
+    HANDING_OVER,
     INITRD,
     LINUX_BOOT,
     MODULES,
@@ -21,7 +23,7 @@ from xen_samples import (
     VMLINUZ,
 )
 
-from vps.xen.description import MAX_ENTRIES, BlobRef, Boot, BootEntry, BootMethod
+from vps.xen.description import MAX_ENTRIES, BlobRef, Boot, BootEntry, BootMethod, OwnMenu
 from vps.xen.menu import BootFile, RenderRefused, grub_cfg, layout, menu_lst
 
 Golden = Callable[[str, str], None]
@@ -35,6 +37,8 @@ CASES: dict[str, tuple[Boot, int | None]] = {
     "fallback": (BOTH, 1),
     "own-disk": (OWN_DISK_BOOT, None),
     "own-disk-rescue": (OWN_AND_RESCUE, None),
+    "handing-over": (HANDING_OVER, 0),
+    "handing-over-by-itself": (HANDED_OVER, 1),
 }
 
 
@@ -116,6 +120,29 @@ def test_direct_boot_has_neither_files_nor_menu() -> None:
     for write in (menu_lst, grub_cfg):
         with pytest.raises(RenderRefused, match="direct boot has no menu"):
             write(DIRECT_BOOT)
+
+
+@pytest.mark.parametrize("boot", [HANDING_OVER, HANDED_OVER], ids=["beside", "by itself"])
+def test_a_line_has_one_number_in_both_files(boot: Boot) -> None:
+    lst, cfg = menu_lst(boot), grub_cfg(boot)
+    titles = [line.title for line in boot.lines]
+    assert re.findall(r"^menuentry '(.*)' \{$", cfg, re.M) == titles
+    assert re.findall(r"^title (.*)$", lst, re.M)[: len(titles)] == titles
+    assert f"default {boot.default_line}\n" in lst and f"set default={boot.default_line}\n" in cfg
+
+
+def test_files_are_named_with_their_disk_where_root_may_be_elsewhere() -> None:
+    for text in (menu_lst(HANDING_OVER), grub_cfg(HANDING_OVER)):
+        assert text.count("(xen/xvdz)/k/") == 2 and " /k/" not in text
+    assert "xvdz" not in menu_lst(NETBSD_BOOT) + grub_cfg(NETBSD_BOOT)
+
+
+@pytest.mark.parametrize("write", [menu_lst, grub_cfg])
+def test_a_hand_over_that_cannot_be_written_is_refused(write: Callable[[Boot], str]) -> None:
+    with pytest.raises(RenderRefused, match="which the boot menu cannot carry"):
+        write(replace(HANDING_OVER, own_menu=OwnMenu("it's mine", 0)))
+    with pytest.raises(RenderRefused, match="Only a menu of Berth's own hands over"):
+        write(replace(HANDING_OVER, method=BootMethod.OWN_DISK))
 
 
 BAD_TEXTS = [

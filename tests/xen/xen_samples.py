@@ -14,6 +14,7 @@ from vps.xen.description import (
     DomainType,
     GuestOS,
     NicSpec,
+    OwnMenu,
 )
 
 DOMU = UUID("0192f0c0-0000-7000-8000-000000000001")
@@ -53,6 +54,10 @@ LINUX_BOOT = Boot(
 )
 DIRECT_BOOT = Boot(BootMethod.DIRECT, 4, LINUX_BOOT.entries)
 OWN_DISK_BOOT = Boot(BootMethod.OWN_DISK, 1, loader=LOADER)
+HANDING_OVER = Boot(BootMethod.PVGRUB, 9, NETBSD_BOOT.entries, 1, 5, LOADER, OwnMenu("What I look after", 1))
+HANDED_OVER = Boot(
+    BootMethod.PVGRUB, 9, LINUX_BOOT.entries, 0, 5, LOADER, OwnMenu("What I look after", 0, True)
+)
 
 NETBSD_DOMU = Description(
     DOMU, "foo", DomainType.PV, GuestOS.NETBSD, 256, 1, (DISK0, DISK1), (NIC,), NETBSD_BOOT

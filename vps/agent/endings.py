@@ -13,11 +13,12 @@ from collections.abc import Callable
 from uuid import UUID
 
 from vps.agent import tries, trying
+from vps.agent.arming import build_ready, ready
 from vps.agent.autostart import wake
 from vps.agent.context import Context, Job, VerbFailed
 from vps.agent.engine import Engine
 from vps.agent.journal import DomuRow
-from vps.agent.life import build, settle
+from vps.agent.life import settle
 from vps.agent.preparation import prepare_or_last
 from vps.agent.toolstack import ToolstackError
 from vps.xen.endings import EndReason
@@ -79,7 +80,7 @@ class Watch:
             return _SOON
         rows = self._context.journal.domus()
         dues = [row.restart_at - time.time() for row in rows if row.restart_at]
-        if any(tries.of(self._context, row.id) for row in rows):
+        if any(tries.under_way(self._context, row.id) for row in rows):
             dues.append(_TRYING)
         return max(0.1, min([INTERVAL, *dues]))
 
@@ -125,7 +126,7 @@ def attend(job: Job) -> None:
     if not due(row):
         return
     try:
-        build(job, prepare_or_last(job), row.restart_why or "crash")
+        build_ready(job, ready(job, prepare_or_last), row.restart_why or "crash")
         context.alarms.pop(f"restart:{row.id}", None)
     except (VerbFailed, OSError) as error:
         if isinstance(error, VerbFailed) and error.code == "unknown":

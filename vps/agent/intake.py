@@ -143,7 +143,7 @@ class Intake:
             description = Description.of(order.body.get("domu"))
         except DescriptionRefused as error:
             raise _Refused("description", str(error)) from error
-        if order.verb is Verb.TRY:
+        if order.verb is Verb.TRY or (order.verb is Verb.ARM and order.body.get("try") is not None):
             try:
                 Try.of(order.body.get("try"))
             except DescriptionRefused as error:

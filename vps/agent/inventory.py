@@ -31,6 +31,9 @@ _MIB = 1024 * 1024
 _SKEW = 5000  # ms; more is an alarm
 _LEAST_DISK = 1024  # MiB of the pool; less is an alarm
 
+# What agents of earlier releases do not know, beside verbs; the web asks only for what is announced.
+CAN = ("own_menu",)
+
 # Of a domain: what changes all the time is no change.
 _MOVING = frozenset({"cpu_seconds", "read_bytes", "written_bytes", "received_bytes", "sent_bytes"})
 
@@ -136,6 +139,7 @@ class Inventory:
                 "version": agent_version(),
                 "schema": SCHEMA,
                 "verbs": [*(verb.value for verb in VERBS), Verb.CANCEL.value],
+                "can": list(CAN),
                 "simulated": context.config.simulated,
                 "started": self._started,
                 "keys": self._kids(),

@@ -14,7 +14,6 @@ from vps.agent.context import Context, Job, VerbFailed
 from vps.agent.journal import DomuRow
 from vps.agent.preparation import Prepared
 from vps.agent.toolstack import ToolstackError
-from vps.xen.description import BootMethod
 from vps.xen.endings import Ending, EndReason
 from vps.xen.messages import ReportKind
 from vps.xen.reconcile import Next, NextStep, Phase, Wanted, after_end
@@ -312,13 +311,11 @@ def _built(
     context = job.context
     boot = row.description.boot
     serial = boot.serial if serial is None else serial
-    entry = boot.entries[boot.default] if boot.entries and serial == boot.serial else None
+    entry = boot.default_entry if serial == boot.serial else None
     tried = tries.of(context, row.id) if why == "try" else None
     if tried is not None:
         boot = tried.what.boot
-        serial, entry = boot.serial, boot.entries[boot.default] if boot.entries else None
-    if boot.method is BootMethod.OWN_DISK:
-        entry = None
+        serial, entry = boot.serial, boot.default_entry
     with context.journal.transaction():
         if intent is not None:
             context.journal.resolve(intent, f"created: domain {domid}")

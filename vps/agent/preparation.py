@@ -25,7 +25,7 @@ from vps.agent.disks import DiskRefused
 from vps.agent.files import copy_durably, remove, stamp, write_durably
 from vps.agent.journal import DomuRow
 from vps.xen import menu
-from vps.xen.description import BlobRef, BootMethod, Description, DescriptionRefused
+from vps.xen.description import BlobRef, Boot, BootMethod, Description, DescriptionRefused
 from vps.xen.messages import Verb, canonical
 from vps.xen.refused import RenderRefused
 from vps.xen.trying import Try
@@ -89,6 +89,13 @@ def prepare_beside(job: Job, description: Description) -> Prepared:
     folder.mkdir(mode=0o750)
     with _as_failures():
         return _make(job, description, folder, folder / description.name, None)
+
+
+def fetch(job: Job, boot: Boot) -> None:
+    """Have the files of a boot, without making anything of them. Raises VerbFailed, Aborted, OSError."""
+    with _as_failures():
+        for blob in boot.blobs():
+            job.context.blobs.ensure(blob, job.check)
 
 
 def forget_beside(context: Context, domu: UUID, used: Prepared | None = None) -> None:
@@ -326,7 +333,7 @@ def _wanted_blobs(context: Context, but_for: UUID | None) -> set[str]:
         if order.verb is Verb.TRIAL and order.operation != but_for:
             with suppress(DescriptionRefused):
                 wanted |= {blob.sha256 for blob in Description.of(order.body.get("trial")).boot.blobs()}
-        if order.verb is Verb.TRY:
+        if order.verb in (Verb.TRY, Verb.ARM):
             with suppress(DescriptionRefused):
                 wanted |= {blob.sha256 for blob in Try.of(order.body.get("try")).boot.blobs()}
         if order.verb not in (Verb.PREPARE, Verb.START, Verb.REBOOT, Verb.TRY):

@@ -28,6 +28,7 @@ _TAIL = 4096  # bytes of the console's end that are told
 class State(StrEnum):
     """How far a try is."""
 
+    ARMED = "armed"  # it is the next boot, whenever that comes (vps.agent.arming)
     BUILDING = "building"  # its domain is about to be built
     WAITING = "waiting"  # its domain runs; no sign of health yet
     FAILING = "failing"  # it came to nothing, and its domain is being ended
@@ -53,7 +54,7 @@ class Tried:
     @property
     def on(self) -> bool:
         """Whether its domain was built."""
-        return self.state is not State.BUILDING
+        return self.state not in (State.ARMED, State.BUILDING)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -92,6 +93,12 @@ class Verdict:
 def of(context: Context, domu: UUID) -> Tried | None:
     value = context.journal.tried(domu)
     return Tried.of(value) if value else None
+
+
+def under_way(context: Context, domu: UUID) -> bool:
+    """Whether something is tried, and not merely armed."""
+    tried = of(context, domu)
+    return tried is not None and tried.state is not State.ARMED
 
 
 def write(context: Context, tried: Tried, **changes: Any) -> Tried:
@@ -163,10 +170,20 @@ def end(
 
 
 def give_up(context: Context, domu: UUID, text: str, *, but: UUID | None = None) -> None:
-    """Something else is wanted now than the try that may be under way (but for the one of the operation `but`)."""
+    """Something else is wanted now than the try that may be under way (but for the one of the operation `but`).
+
+    What is armed for the next boot stays so.
+    """
     tried = of(context, domu)
-    if tried is not None and tried.operation != but:
+    if tried is not None and tried.state is not State.ARMED and tried.operation != but:
         end(context, tried, TryOutcome.GIVEN_UP, "order", text)
+
+
+def disarm(context: Context, domu: UUID, text: str) -> None:
+    """What is armed for the next boot is not any more."""
+    tried = of(context, domu)
+    if tried is not None and tried.state is State.ARMED:
+        end(context, tried, TryOutcome.GIVEN_UP, "disarmed", text)
 
 
 def end_of_run(context: Context, tried: Tried, reason: EndReason, *, back: bool, host: bool) -> None:

@@ -21,7 +21,7 @@ LISTEN = 20.0  # seconds that a guest has to shut down before it is destroyed
 def concerns(context: Context, row: DomuRow) -> bool:
     """Whether something is to be done about a try. Called on the watch's thread."""
     tried = tries.of(context, row.id)
-    if tried is None:
+    if tried is None or tried.state is State.ARMED:
         return False
     if tried.state is State.WAITING:
         return tries.judge(context, tried, row.domid) is not None
@@ -32,7 +32,7 @@ def attend(job: Job, domain: DomainRow | None) -> DomainRow | None:
     """Do what is to be done about a try; gives the domain that is left. Raises VerbFailed, Aborted, OSError."""
     context = job.context
     tried = tries.of(context, job.domu)
-    if tried is None:
+    if tried is None or tried.state is State.ARMED:
         return domain
     if tried.state is State.BUILDING:
         if domain is None and _is_left(context, tried):

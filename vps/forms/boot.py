@@ -10,19 +10,21 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 
 from vps.models import BootMenu, Domu, KernelVersion
-from vps.models.boot import EntryDraft
-from vps.models.kernel import Kernel
+from vps.models.boot import OWN_MENU_TITLE, Draft, EntryDraft, OwnMenuDraft, own_kind_of
+from vps.models.kernel import Kernel, Purpose
 from vps.xen.description import MAX_ENTRIES, BootMethod, GuestOS
 from vps.xen.devices import default_arguments
+from vps.xen.loaders import LoaderKind
 from vps.xen.names import NameRefused, check_arguments, check_title
 
 MAX_TIMEOUT = 600
 MAX_ROWS = 100  # that are looked at at all
+OWN_MENU = "own_menu"  # stands for a kernel version: hand over to the menu on the server's own disk
 
 
 @dataclass
 class Row:
-    """One entry being edited. `key` names it in the form while it is moved; "" as version: not chosen yet."""
+    """One line being edited. `key` names it in the form while it is moved; "" as version: not chosen yet."""
 
     key: str
     version: str = ""
@@ -33,6 +35,10 @@ class Row:
     @property
     def empty(self) -> bool:
         return not self.version and not self.title.strip()
+
+    @property
+    def hands_over(self) -> bool:
+        return self.version == OWN_MENU
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class MenuForm:
         self.default: str = values.get("default") or (rows[0].key if rows else "")
         self.timeout: str = str(values.get("timeout", 5))
         self.method: str = values.get("method") or BootMethod.PVGRUB.value
+        self.own_kind: str = values.get("own_kind") or LoaderKind.PV64.value
         self.seen_serial: int = values.get("seen_serial", domu.menu_serial)
         self.errors: dict[str, str] = {}
         self._choices: dict[str, Choice] | None = None
@@ -71,8 +78,17 @@ class MenuForm:
             for entry in menu.entries.all()
         ]
         default = f"e{menu.boot.get('default', 0)}"
+        own_disk = menu.boot.get("method") == BootMethod.OWN_DISK
+        if own := menu.saved.own_menu:
+            rows.insert(own.place, Row("own", OWN_MENU, own.title))
+            default = "own" if own.default else default
         return cls(
-            domu, rows, default=default, timeout=menu.boot.get("timeout", 5), method=menu.boot.get("method")
+            domu,
+            rows,
+            default=default,
+            timeout=menu.boot.get("timeout", 5),
+            method=menu.boot.get("method"),
+            own_kind=own_kind_of(menu.saved).value if own_disk else "",
         )
 
     @classmethod
@@ -88,6 +104,9 @@ class MenuForm:
         rows = [
             Row(key[:20], version[:40], title[:300], given[:4000]) for key, version, title, given in columns
         ]
+        for row in rows:
+            if row.hands_over and row.arguments == default_arguments(GuestOS(domu.guest_os)):
+                row.arguments = ""  # it was a fresh row for a kernel; nobody typed them
         seen = data.get("seen_serial", "")
         return cls(
             domu,
@@ -95,6 +114,7 @@ class MenuForm:
             default=data.get("default"),
             timeout=data.get("timeout", "")[:20],
             method=data.get("method"),
+            own_kind=data.get("own_kind"),
             seen_serial=int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 16 else -1,
         )
 
@@ -116,11 +136,13 @@ class MenuForm:
             row.arguments = choice.version.kernel.default_arguments or row.arguments
 
     def change(self, command: str) -> None:
-        """`add`, `up:KEY`, `down:KEY`, `remove:KEY`, `duplicate:KEY`; anything else changes nothing."""
+        """`add`, `own_menu`, `up:KEY`, `down:KEY`, `remove:KEY`, `duplicate:KEY`; anything else changes nothing."""
         verb, _stop, key = command.partition(":")
         place = next((i for i, row in enumerate(self.rows) if row.key == key), None)
         if verb == "add" and len(self.rows) < MAX_ENTRIES:
             self.rows.append(self.fresh(self.domu, self._new_key()))
+        elif command == OWN_MENU and len(self.rows) < MAX_ENTRIES and not self.hands_over:
+            self.rows.append(Row(self._new_key(), OWN_MENU, OWN_MENU_TITLE))
         elif place is None:
             return
         elif verb == "duplicate" and len(self.rows) < MAX_ENTRIES:
@@ -159,12 +181,20 @@ class MenuForm:
         return self._choices
 
     @property
-    def own_choices(self) -> list[Choice]:
-        return [choice for choice in self.choices.values() if choice.own]
+    def groups(self) -> list[tuple[str, list[Choice]]]:
+        """What can be chosen, by what it is for."""
+        named = (
+            (_("Yours"), [choice for choice in self.choices.values() if choice.own]),
+            (_("Catalogue"), self._offered("")),
+            (_("To install a system"), self._offered(Purpose.INSTALL)),
+            (_("To rescue a system"), self._offered(Purpose.RESCUE)),
+        )
+        return [(name, choices) for name, choices in named if choices]
 
-    @property
-    def catalogue_choices(self) -> list[Choice]:
-        return [choice for choice in self.choices.values() if not choice.own]
+    def _offered(self, purpose: str) -> list[Choice]:
+        return [
+            choice for choice in self.choices.values() if not choice.own and choice.version.purpose == purpose
+        ]
 
     @property
     def boot_method(self) -> BootMethod | None:
@@ -175,6 +205,8 @@ class MenuForm:
         self.errors, own_disk = {}, self.method == BootMethod.OWN_DISK
         if self.boot_method is None:
             self.errors["method"] = _("Choose who looks after the kernel.")
+        if self.own_kind not in set(LoaderKind):
+            self.errors["own_kind"] = _("Choose how the kernel on the disk starts.")
         if not (self.timeout.isascii() and self.timeout.isdigit() and int(self.timeout) <= MAX_TIMEOUT):
             self.errors["timeout"] = _("Give whole seconds from 0 to %(most)d.") % {"most": MAX_TIMEOUT}
         if not own_disk:
@@ -190,6 +222,11 @@ class MenuForm:
         return not self.errors and (own_disk or not any(row.errors for row in self.rows))
 
     @property
+    def hands_over(self) -> bool:
+        """Whether a line hands over to the server's own disk already."""
+        return any(row.hands_over for row in self.rows)
+
+    @property
     def filled(self) -> list[Row]:
         """The rows that say something; an empty one is no entry."""
         return [row for row in self.rows if not row.empty]
@@ -198,6 +235,9 @@ class MenuForm:
         wrong = {}
         if not row.version:
             wrong["version"] = _("Choose a kernel.")
+        elif row.hands_over:
+            if row.arguments.strip():
+                wrong["arguments"] = _("The menu on the disk has its own arguments; leave this empty.")
         elif not self._version(row):
             wrong["version"] = _("That kernel is not among yours, or cannot boot; choose another one.")
         for name, check in (("title", check_title), ("arguments", check_arguments)):
@@ -211,6 +251,8 @@ class MenuForm:
         return wrong
 
     def _version(self, row: Row) -> KernelVersion | None:
+        if row.hands_over:
+            return None
         choice = self.choices.get(row.version)
         if choice is not None:
             return choice.version
@@ -224,10 +266,13 @@ class MenuForm:
         )
         return rows.first()
 
-    def drafts(self) -> list[EntryDraft]:
+    def drafts(self) -> list[Draft]:
         """The rows as the model takes them, after `is_valid`."""
-        drafts = []
+        drafts: list[Draft] = []
         for row in self.filled:
+            if row.hands_over:
+                drafts.append(OwnMenuDraft(row.title.strip()))
+                continue
             version = self._version(row)
             if version is not None:
                 drafts.append(EntryDraft(version, row.title.strip(), row.arguments))
@@ -243,4 +288,14 @@ class MenuForm:
             "method": self.boot_method,
             "default": 0 if self.method == BootMethod.OWN_DISK else self.default_position,
             "timeout": int(self.timeout),
+            "own_kind": LoaderKind(self.own_kind),
         }
+
+    @property
+    def own_kinds(self) -> list[tuple[str, str]]:
+        """How a kernel on the server's own disk may start."""
+        return [
+            (LoaderKind.PV64.value, _("as PV, 64 bit: NetBSD/amd64 XEN3_DOMU, Linux amd64")),
+            (LoaderKind.PV32.value, _("as PV, 32 bit: NetBSD/i386 XEN3PAE_DOMU, older Linux i386")),
+            (LoaderKind.PVH.value, _("as PVH: a Linux bzImage, of 64 or 32 bit")),
+        ]

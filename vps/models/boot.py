@@ -17,11 +17,14 @@ from vps.models.event import Event
 from vps.models.kernel import KernelVersion, Loader
 from vps.models.operation import Operation
 from vps.models.trial import untried
-from vps.xen.description import Boot, BootEntry, BootMethod, DomainType, GuestOS
+from vps.xen.description import Boot, BootEntry, BootMethod, DomainType, GuestOS, OwnMenu
 from vps.xen.lint import Finding, Guest, Host, lint
+from vps.xen.loaders import PVGRUB_PVH, LoaderKind
 from vps.xen.menu import grub_cfg, menu_lst
 from vps.xen.messages import Verb
 from vps.xen.names import NameRefused, check_arguments, check_title
+
+OWN_MENU_TITLE = "Own menu on the first disk"
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,16 @@ class EntryDraft:
     version: KernelVersion
     title: str
     arguments: str = ""
+
+
+@dataclass(frozen=True)
+class OwnMenuDraft:
+    """A line that hands over to the menu on the server's own disk."""
+
+    title: str = ""
+
+
+Draft = EntryDraft | OwnMenuDraft
 
 
 class BootMenu(models.Model):
@@ -52,6 +65,10 @@ class BootMenu(models.Model):
     def __str__(self) -> str:
         return f"{self.domu} menu {self.serial}"
 
+    @property
+    def saved(self) -> Boot:
+        return Boot.of(self.boot)
+
 
 def next_serial(domu: Domu) -> int:
     """The number of the next menu: menus that were tried only have numbers too."""
@@ -63,7 +80,7 @@ def menu_type(domu: Domu, menu: BootMenu) -> DomainType:
     """What type of domain a saved menu needs. Raises Conflict when it cannot be booted any more."""
     method = BootMethod(menu.boot["method"])
     if method is BootMethod.OWN_DISK:
-        return DomainType(domu.type)
+        return own_type(own_kind_of(menu.saved))
     rows = menu.entries.select_related("version__kernel", "version__original", "version__plain")
     return _domain_type(domu, [row.version for row in rows], method)
 
@@ -84,19 +101,36 @@ class BootEntryRow(models.Model):
         return self.title
 
 
+def kernels_of(drafts: Sequence[Draft]) -> list[EntryDraft]:
+    """The lines that boot a kernel of Berth's."""
+    return [draft for draft in drafts if isinstance(draft, EntryDraft)]
+
+
 def draft_boot(
-    domu: Domu, drafts: Sequence[EntryDraft], method: BootMethod, default: int = 0, timeout: int = 5
+    domu: Domu,
+    drafts: Sequence[Draft],
+    method: BootMethod,
+    default: int = 0,
+    timeout: int = 5,
+    own_kind: LoaderKind = LoaderKind.PV64,
 ) -> tuple[DomainType, Boot]:
-    """The domain type and the boot of a menu, not saved. Raises Conflict with the reason."""
+    """The domain type and the boot of a menu, not saved. Raises Conflict with the reason.
+
+    `own_kind` is the loader for the method OWN_DISK: nobody but the owner knows what stands on the disk.
+    """
     if method is BootMethod.OWN_DISK:
-        return _own_disk(domu, timeout)
+        return _own_disk(domu, timeout, own_kind)
     if not drafts:
         raise Conflict(_("The menu is empty; add a kernel."))
     if not 0 <= default < len(drafts):
         raise Conflict(_("The default entry is not in the menu."))
-    versions = [draft.version for draft in drafts]
+    kernels = kernels_of(drafts)
+    own_menu = _own_menu(domu, drafts, default)
+    versions = [draft.version for draft in kernels]
     kind = _domain_type(domu, versions, method)
-    entries = tuple(_entry(domu, draft, kind, method) for draft in drafts)
+    entries = tuple(_entry(domu, draft, kind, method) for draft in kernels)
+    if own_menu:
+        default = 0 if own_menu.default else default - (own_menu.place < default)
     loader = None
     if method is BootMethod.PVGRUB:
         loader = _loader(domu, versions, kind)
@@ -107,37 +141,68 @@ def draft_boot(
         default=default,
         timeout=timeout,
         loader=loader.blob.ref() if loader else None,
+        own_menu=own_menu,
     )
     return kind, boot
 
 
-def lint_of(domu: Domu, kind: DomainType, boot: Boot, architectures: Sequence[str]) -> list[Finding]:
+def _own_menu(domu: Domu, drafts: Sequence[Draft], default: int) -> OwnMenu | None:
+    """The line that hands over. Raises Conflict for two, for one alone, and where the agent does not know it."""
+    places = [place for place, draft in enumerate(drafts) if isinstance(draft, OwnMenuDraft)]
+    if not places:
+        return None
+    if len(places) > 1:
+        raise Conflict(_("The menu hands over to the server's own disk twice; once is enough."))
+    if len(drafts) == 1:
+        raise Conflict(
+            _(
+                "Handing over is all that this menu does; choose “I, inside the server” for that, or add a kernel."
+            )
+        )
+    if not domu.dom0.can("own_menu"):
+        raise Conflict(
+            _("The agent of %(dom0)s cannot put a hand-over into a menu yet; update it.")
+            % {"dom0": domu.dom0}
+        )
+    try:
+        title = check_title(drafts[places[0]].title or OWN_MENU_TITLE)
+    except NameRefused as error:
+        raise Conflict(str(error)) from error
+    return OwnMenu(title, places[0], default == places[0])
+
+
+def lint_of(domu: Domu, kind: DomainType, boot: Boot, drafts: Sequence[Draft]) -> list[Finding]:
     """What there is to say of a boot on this server's dom0."""
-    xen = domu.dom0.xen or {}
+    kernels = kernels_of(drafts) if boot.entries else []
+    architectures = [draft.version.architecture for draft in kernels]
+    if boot.method is BootMethod.OWN_DISK:
+        architectures = ["x86_32" if own_kind_of(boot) is LoaderKind.PV32 else "x86_64"]
     disks = sorted(domu.disks.filter(purged_at=None).values_list("index", flat=True))
     return lint(
         boot,
         Guest(GuestOS(domu.guest_os), kind, disks, domu.memory_mib),
-        Host(domu.dom0.name, tuple(xen.get("caps", ())), tuple(xen.get("virt_caps", ()))),
+        Host.told(domu.dom0.name, domu.dom0.xen),
         architectures,
+        [draft.version.purpose for draft in kernels],
     )
 
 
-def _refuse(domu: Domu, kind: DomainType, boot: Boot, drafts: Sequence[EntryDraft]) -> None:
+def _refuse(domu: Domu, kind: DomainType, boot: Boot, drafts: Sequence[Draft]) -> None:
     """Raises Conflict for what cannot boot on this server's dom0."""
-    for finding in lint_of(domu, kind, boot, [draft.version.architecture for draft in drafts]):
+    for finding in lint_of(domu, kind, boot, drafts):
         if finding.refused:
             raise Conflict(finding.text)
 
 
 def save_menu(
     domu: Domu,
-    drafts: Sequence[EntryDraft],
+    drafts: Sequence[Draft],
     by: User | None,
     *,
     method: BootMethod = BootMethod.PVGRUB,
     default: int = 0,
     timeout: int = 5,
+    own_kind: LoaderKind = LoaderKind.PV64,
     seen_serial: int | None = None,
 ) -> Operation:
     """Save a menu and have the dom0 prepare it. Raises Conflict; nothing is saved then.
@@ -148,7 +213,7 @@ def save_menu(
         fresh = Domu.objects.select_for_update().get(pk=domu.pk)
         if seen_serial is not None and seen_serial != fresh.menu_serial:
             raise Conflict(_("Somebody else saved the menu meanwhile; look at it and save again."))
-        kind, boot = draft_boot(fresh, drafts, method, default, timeout)
+        kind, boot = draft_boot(fresh, drafts, method, default, timeout, own_kind)
         _refuse(fresh, kind, boot, drafts)
         _write(fresh, drafts, boot, by)
         before = {"menu_serial": fresh.menu_serial, "type": fresh.type, "boot_method": fresh.boot_method}
@@ -171,22 +236,23 @@ def save_menu(
 
 def keep_menu(
     domu: Domu,
-    drafts: Sequence[EntryDraft],
+    drafts: Sequence[Draft],
     by: User | None,
     *,
     method: BootMethod = BootMethod.PVGRUB,
     default: int = 0,
     timeout: int = 5,
+    own_kind: LoaderKind = LoaderKind.PV64,
 ) -> BootMenu:
     """Keep a menu that is not in use, to be tried. Raises Conflict; nothing is saved then."""
     with transaction.atomic():
         fresh = Domu.objects.select_for_update().get(pk=domu.pk)
-        kind, boot = draft_boot(fresh, drafts, method, default, timeout)
+        kind, boot = draft_boot(fresh, drafts, method, default, timeout, own_kind)
         _refuse(fresh, kind, boot, drafts)
         return _write(fresh, drafts, boot, by)
 
 
-def _write(domu: Domu, drafts: Sequence[EntryDraft], boot: Boot, by: User | None) -> BootMenu:
+def _write(domu: Domu, drafts: Sequence[Draft], boot: Boot, by: User | None) -> BootMenu:
     direct = boot.method is BootMethod.DIRECT
     menu = BootMenu.objects.create(
         domu=domu,
@@ -200,17 +266,21 @@ def _write(domu: Domu, drafts: Sequence[EntryDraft], boot: Boot, by: User | None
         BootEntryRow(
             menu=menu, position=i, version=draft.version, title=entry.title, arguments=entry.arguments
         )
-        for i, (draft, entry) in enumerate(zip(drafts, boot.entries, strict=False))
+        for i, (draft, entry) in enumerate(zip(kernels_of(drafts), boot.entries, strict=False))
     )
     return menu
 
 
-def drafts_of(menu: BootMenu) -> list[EntryDraft]:
+def drafts_of(menu: BootMenu) -> list[Draft]:
     """The lines of a saved menu, to be drafted again."""
+    own = menu.saved.own_menu
     rows = menu.entries.select_related(
         "version__kernel", "version__original", "version__plain", "version__ramdisk"
     )
-    return [EntryDraft(row.version, row.title, row.arguments) for row in rows]
+    drafts: list[Draft] = [EntryDraft(row.version, row.title, row.arguments) for row in rows]
+    if own:
+        drafts.insert(own.place, OwnMenuDraft(own.title))
+    return drafts
 
 
 def _domain_type(domu: Domu, versions: Sequence[KernelVersion], method: BootMethod) -> DomainType:
@@ -232,19 +302,37 @@ def _domain_type(domu: Domu, versions: Sequence[KernelVersion], method: BootMeth
         pvh = all(version.path("direct_pvh") == "ok" for version in versions)
     else:
         pv = all(version.pv and version.path("pvgrub") == "ok" for version in versions)
-        pvh = all(version.pvh and version.path("pvgrub") == "ok" for version in versions)
-    if len({version.architecture for version in versions}) > 1 and method is BootMethod.PVGRUB:
-        raise Conflict(
-            _("The menu mixes 32-bit and 64-bit kernels; a loader reads one kind only. Keep one of them.")
-        )
+        pvh = all(version.path(PVGRUB_PVH) == "ok" for version in versions)
+        if pv and not pvh and len({version.architecture for version in versions}) > 1:
+            raise Conflict(
+                _("The menu mixes 32-bit and 64-bit kernels; a loader reads one kind only. Keep one of them.")
+            )
+        pv = pv and len({version.architecture for version in versions}) == 1
     if pv:
         return DomainType.PV
     if pvh:
         return DomainType.PVH
-    raise Conflict(
-        _("These kernels cannot stand in one menu: %(why)s")
-        % {"why": "; ".join(f"{version}: {version.path('pvgrub')}" for version in versions)}
-    )
+    raise Conflict(_why_none(versions, method))
+
+
+def _why_none(versions: Sequence[KernelVersion], method: BootMethod) -> str:
+    """Why no domain type takes these kernels, with the cure where another method would take one."""
+    direct = method is BootMethod.DIRECT
+    paths = ("direct_pv", "direct_pvh") if direct else ("pvgrub", PVGRUB_PVH)
+    said = [
+        f"{version}: {version.path(paths[0] if version.pv or version.path(paths[0]) == 'ok' else paths[1])}"
+        for version in versions
+    ]
+    if len(versions) == 1:
+        return said[0]
+    one_each = all(any(version.path(path) == "ok" for path in paths) for version in versions)
+    if one_each:
+        named = ", ".join(str(v) for v in versions if v.path(paths[0]) != "ok")
+        return _(
+            "These kernels cannot stand in one menu: %(pvh)s can start as PVH only, and not all others can. "
+            "Keep one kind."
+        ) % {"pvh": named}
+    return _("These kernels cannot stand in one menu: %(why)s") % {"why": "; ".join(said)}
 
 
 def _usable(domu: Domu, version: KernelVersion) -> bool:
@@ -253,7 +341,9 @@ def _usable(domu: Domu, version: KernelVersion) -> bool:
 
 
 def _entry(domu: Domu, draft: EntryDraft, kind: DomainType, method: BootMethod) -> BootEntry:
-    path = "pvgrub" if method is BootMethod.PVGRUB else f"direct_{kind.value}"
+    path = f"direct_{kind.value}"
+    if method is BootMethod.PVGRUB:
+        path = PVGRUB_PVH if kind is DomainType.PVH else "pvgrub"
     blob = draft.version.blob_for(path)
     if blob is None:
         raise Conflict(f"{draft.version}: {draft.version.path(path)}")
@@ -284,12 +374,24 @@ def _loader(domu: Domu, versions: Sequence[KernelVersion], kind: DomainType) -> 
     return loader
 
 
-def _own_disk(domu: Domu, timeout: int) -> tuple[DomainType, Boot]:
-    loader = Loader.for_kernel(
-        pvh=domu.type == DomainType.PVH, architecture="x86_64", simulated=domu.dom0.simulated
-    )
+def own_type(kind: LoaderKind) -> DomainType:
+    """What the domain is for a loader that reads the menu on its own disk."""
+    return DomainType.PVH if kind is LoaderKind.PVH else DomainType.PV
+
+
+def own_kind_of(boot: Boot) -> LoaderKind:
+    """The kind of the loader of a saved menu; the usual one where it is not known any more."""
+    kinds = Loader.objects.filter(blob_id=boot.loader.sha256 if boot.loader else "")
+    return LoaderKind(kinds.values_list("kind", flat=True).first() or LoaderKind.PV64)
+
+
+def _own_disk(domu: Domu, timeout: int, kind: LoaderKind) -> tuple[DomainType, Boot]:
+    loader = Loader.of_kind(kind, domu.dom0.simulated)
     if loader is None:
-        raise Conflict(_("There is no loader on this installation yet; an operator can add one."))
-    return DomainType(domu.type), Boot(
+        raise Conflict(
+            _("There is no loader of the kind “%(kind)s” on this installation yet; an operator can add one.")
+            % {"kind": Loader.Kind(kind.value).label}
+        )
+    return own_type(kind), Boot(
         method=BootMethod.OWN_DISK, serial=next_serial(domu), timeout=timeout, loader=loader.blob.ref()
     )

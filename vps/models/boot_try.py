@@ -25,11 +25,12 @@ from vps.models.event import Event
 from vps.models.operation import Operation
 from vps.xen.description import Boot, BootMethod
 from vps.xen.messages import Generation, Verb
-from vps.xen.trying import Sign, Try, TryOutcome
+from vps.xen.trying import MIN_SECONDS, Sign, Try, TryOutcome
 
 
 class State(models.TextChoices):
     ASKED = "asked", gettext_lazy("asked for")
+    ARMED = "armed", gettext_lazy("for the next boot only")
     TRYING = "trying", gettext_lazy("being tried")
     HEALTHY = "healthy", gettext_lazy("well")
     BACK = "back", gettext_lazy("taken back")
@@ -37,7 +38,8 @@ class State(models.TextChoices):
     FAILED = "failed", gettext_lazy("not tried")
 
 
-OPEN = frozenset({State.ASKED, State.TRYING})
+OPEN = frozenset({State.ASKED, State.ARMED, State.TRYING})
+WATCHED = frozenset({State.ASKED, State.TRYING})  # that may be said to be well
 _ENDS = {
     TryOutcome.HEALTHY: State.HEALTHY,
     TryOutcome.BACK: State.BACK,
@@ -95,6 +97,11 @@ class BootTry(models.Model):
         return max(0.0, (self.until - timezone.now()).total_seconds())
 
     @property
+    def is_armed(self) -> bool:
+        """Whether it is, or is about to be, the next boot only."""
+        return self.is_open and self.operation.verb == Verb.ARM
+
+    @property
     def may_become_default(self) -> bool:
         """Whether the page offers to make it the default."""
         return (
@@ -107,6 +114,9 @@ class BootTry(models.Model):
         """Its operation is done: the domain runs. With `told` (result, `tried`) it has ended, which is final."""
         if told:
             self._ended(told, at)
+        elif self.operation.verb == Verb.ARM:
+            if self._move({State.ASKED}, State.ARMED):
+                self._event("try.armed", _("The next boot of %(name)s, and no other, is %(what)s"))
         elif self._move({State.ASKED}, State.TRYING, until=at + timedelta(seconds=self.seconds)):
             self._event("try.began", _("%(name)s tries %(what)s"))
 
@@ -132,6 +142,8 @@ class BootTry(models.Model):
             TryOutcome.GIVEN_UP: _("Trying %(what)s on %(name)s was given up"),
         }
         text = _("%(name)s booted %(what)s once") if self.why == "once" else texts[outcome]
+        if self.why == "disarmed":
+            text = _("The next boot of %(name)s is not %(what)s any more")
         self._event(f"try.{outcome.value}", text)
         if outcome is TryOutcome.HEALTHY and (run := told.get("run")):
             record = BootRecord.of(self.domu, UUID(str(run)))
@@ -172,8 +184,10 @@ class BootTry(models.Model):
         from vps import dispatch
 
         with transaction.atomic():
-            said = BootTry.objects.filter(pk=self.pk, state__in=OPEN).update(
-                said_well_at=timezone.now(), call_sha256=""
+            said = (
+                BootTry.objects.filter(pk=self.pk, state__in=WATCHED)
+                .exclude(operation__verb=Verb.ARM.value)
+                .update(said_well_at=timezone.now(), call_sha256="")
             )
             if not said:
                 raise Conflict(
@@ -246,11 +260,58 @@ def try_once(
     return tried
 
 
+def arm(domu: Domu, menu: BootMenu, by: User | None, *, seen: Generation | None = None) -> BootTry:
+    """Have the next boot, whenever it comes, be the default entry of `menu`, and no boot after it.
+
+    Nothing that runs changes. Raises Conflict.
+    """
+    with transaction.atomic():
+        fresh = Domu.objects.select_for_update().get(pk=domu.pk)
+        saved = fresh.boot()
+        if not saved.bootable:
+            raise Conflict(
+                _("There is nothing that boots after it yet; save this menu, it is the first one.")
+            )
+        boot = menu.saved
+        uploads = menu.entries.exclude(version__kernel__tenant=None)
+        if boot.method is BootMethod.DIRECT and uploads.exists():
+            raise Conflict(
+                _(
+                    "An upload that boots directly cannot wait for a boot: its approval could be taken back before."
+                )
+            )
+        what = Try(menu_type(fresh, menu), boot, MIN_SECONDS, once=True)
+        operation = fresh.order(Verb.ARM, by, seen=seen, **{"try": what.as_dict()})
+        tried = BootTry.objects.create(
+            domu=fresh,
+            operation=operation,
+            menu=menu,
+            title=name_of(boot)[0],
+            label=name_of(boot)[1],
+            back=name_of(saved)[0],
+            seconds=what.seconds,
+            by=by,
+        )
+    domu.refresh_from_db()
+    return tried
+
+
+def disarm(domu: Domu, by: User | None) -> Operation:
+    """Take back what is armed for the next boot only. Raises Conflict when nothing is."""
+    with transaction.atomic():
+        fresh = Domu.objects.select_for_update().get(pk=domu.pk)
+        if not fresh.tries.filter(state=State.ARMED).exists():
+            raise Conflict(_("Nothing is armed for the next boot; it is the default's."))
+        operation = fresh.order(Verb.ARM, by, **{"try": None})
+    domu.refresh_from_db()
+    return operation
+
+
 def name_of(boot: Boot) -> tuple[str, str]:
     """Title and label of what boots."""
-    if boot.method is BootMethod.OWN_DISK or not boot.entries:
+    entry = boot.default_entry
+    if entry is None:
         return _("the menu on its own disk"), ""
-    entry = boot.entries[boot.default]
     return entry.title, entry.label
 
 

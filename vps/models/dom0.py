@@ -95,6 +95,11 @@ class Dom0(models.Model):
         """The verbs that its agent announced."""
         return list(self.inventory.get("agent", {}).get("verbs", []))
 
+    def can(self, what: str) -> bool:
+        """Whether its agent announced a thing that older ones do not know; so may one that was never heard."""
+        agent = self.inventory.get("agent")
+        return not agent or what in agent.get("can", [])
+
     @property
     def alarms(self) -> list[dict[str, str]]:
         """What it says is wrong, and what is seen of it: sentences with a code."""

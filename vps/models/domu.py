@@ -44,6 +44,9 @@ ALLOWED: dict[Verb, frozenset[Status]] = {
     Verb.UNPAUSE: frozenset({Status.PAUSED}),
     Verb.DELETE: frozenset(set(Status) - {Status.DELETING}),
     Verb.TRY: frozenset({Status.RUNNING, Status.STOPPED, Status.CRASHED, Status.GONE_WRONG}),
+    Verb.ARM: frozenset(
+        {Status.RUNNING, Status.STOPPED, Status.CRASHED, Status.GONE_WRONG, Status.PAUSED, Status.NOT_HEARD}
+    ),
 }
 # What each verb makes of `wanted`.
 WANTS: dict[Verb, Wanted] = {
@@ -65,6 +68,7 @@ ASKED: dict[Verb, Any] = {
     Verb.UNPAUSE: gettext_lazy("%(name)s is to go on"),
     Verb.DELETE: gettext_lazy("The disks of %(name)s are to be wiped"),
     Verb.TRY: gettext_lazy("%(name)s is to try an entry once"),
+    Verb.ARM: gettext_lazy("The next boot of %(name)s is to be chosen, or to be the default's again"),
 }
 SUPERSEDES = frozenset({Verb.DESTROY, Verb.DELETE})
 
@@ -221,7 +225,7 @@ class Domu(models.Model):
         """Whether the page offers the verb now."""
         if self.deleted_at or (verb not in SUPERSEDES and self.open_operation):
             return False
-        if verb is Verb.TRY and verb.value not in self.dom0.verbs:
+        if verb in (Verb.TRY, Verb.ARM) and verb.value not in self.dom0.verbs:
             return False  # an agent that does not know it yet
         return self.status in ALLOWED[verb]
 

@@ -16,6 +16,7 @@ from accounts.models.quota import release, use
 from vps.models.conflict import Conflict
 from vps.models.event import Event
 from vps.xen.description import BlobRef, GuestOS
+from vps.xen.loaders import PVGRUB_PVH, LoaderKind, pv_kind, why_not_pvh
 
 
 class Blob(models.Model):
@@ -194,7 +195,9 @@ class KernelVersion(models.Model):
         return str(self.report.get("reason") or "")
 
     def path(self, name: str) -> str:
-        """`ok`, or why the path (pvgrub, direct_pv, direct_pvh) cannot boot it."""
+        """`ok`, or why the path (pvgrub, pvgrub_pvh, direct_pv, direct_pvh) cannot boot it."""
+        if name == PVGRUB_PVH:
+            return why_not_pvh(self.report) or "ok"
         return str(self.report.get("paths", {}).get(name, _("It has not been inspected yet.")))
 
     def blob_for(self, path: str) -> Blob | None:
@@ -203,6 +206,12 @@ class KernelVersion(models.Model):
             return None
         which = self.report.get("path_files", {}).get(path, "original")
         return self.plain if which == "plain" else self.original
+
+    @property
+    def loader_path(self) -> str:
+        """The path through a loader, PV before PVH; "" when no loader starts it."""
+        paths = ("pvgrub", PVGRUB_PVH) if self.pv else (PVGRUB_PVH,)
+        return next((path for path in paths if self.path(path) == "ok"), "")
 
     @property
     def in_use(self) -> bool:
@@ -299,6 +308,13 @@ class KernelVersion(models.Model):
         self.refresh_from_db()
 
     @property
+    def purpose(self) -> str:
+        """`install` or `rescue` where that is what it is for, else "": an operator's word, or inspection's."""
+        if self.kernel.purpose != Purpose.RUN:
+            return str(self.kernel.purpose)
+        return Purpose.INSTALL.value if self.report.get("role") == "installer" else ""
+
+    @property
     def architecture(self) -> str:
         return str(self.report.get("architecture") or "")
 
@@ -384,9 +400,9 @@ class Loader(models.Model):
     """A pvgrub image. `build` says what it was made of; a placeholder is taken by simulated dom0s only."""
 
     class Kind(models.TextChoices):
-        PV64 = "pv64", "PV, 64 bit"
-        PV32 = "pv32", "PV, 32 bit"
-        PVH = "pvh", "PVH"
+        PV64 = LoaderKind.PV64.value, "PV, 64 bit"
+        PV32 = LoaderKind.PV32.value, "PV, 32 bit"
+        PVH = LoaderKind.PVH.value, "PVH"
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     kind = models.CharField(max_length=6, choices=Kind.choices)
@@ -427,9 +443,13 @@ class Loader(models.Model):
 
     @classmethod
     def for_kernel(cls, *, pvh: bool, architecture: str, simulated: bool) -> Loader | None:
-        """The loader in use for kernels of this kind; a simulated dom0 takes a real one as well."""
-        kind = cls.Kind.PVH if pvh else cls.Kind.PV32 if architecture == "x86_32" else cls.Kind.PV64
-        found = cls.objects.filter(kind=kind, current=True)
+        """The loader in use for kernels of this kind."""
+        return cls.of_kind(LoaderKind.PVH if pvh else pv_kind(architecture), simulated)
+
+    @classmethod
+    def of_kind(cls, kind: LoaderKind, simulated: bool) -> Loader | None:
+        """The loader of a kind that is in use; a simulated dom0 takes a real one as well."""
+        found = cls.objects.filter(kind=kind.value, current=True)
         if not simulated:
             found = found.filter(simulated=False)
         return found.order_by("simulated" if not simulated else "-simulated").first()

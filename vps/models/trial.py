@@ -21,6 +21,8 @@ from vps.models.operation import Operation, State
 from vps.xen import trial
 from vps.xen.description import BootEntry, DomainType, GuestOS
 from vps.xen.judging import GOOD
+from vps.xen.lint import Host
+from vps.xen.loaders import PVGRUB_PVH
 from vps.xen.messages import Verb
 from vps.xen.names import NameRefused, check_arguments, check_title
 
@@ -111,7 +113,7 @@ class TrialBoot(models.Model):
             if tenant is not None:
                 _may_try(Tenant.objects.select_for_update().get(pk=tenant.pk))
             dom0, loader = _place(version, kind)
-            blob = version.blob_for("pvgrub")
+            blob = version.blob_for(version.loader_path)
             assert blob is not None
             ramdisk = version.ramdisk.ref() if version.ramdisk else None
             operation_id = new_id()
@@ -242,15 +244,15 @@ def trial_rooms() -> models.QuerySet[Dom0]:
 def _fitting(version: KernelVersion) -> tuple[DomainType, GuestOS]:
     if version.deleted_at:
         raise Conflict(_("The files of %(version)s were deleted.") % {"version": version})
-    if version.state != KernelVersion.State.OK or version.path("pvgrub") != "ok":
-        why = version.reason or version.path("pvgrub")
+    if version.state != KernelVersion.State.OK or not version.loader_path:
+        why = version.reason or version.path("pvgrub" if version.pv else PVGRUB_PVH)
         raise Conflict(
             _("%(version)s cannot be tried, for the loader does not take it: %(why)s")
             % {"version": version, "why": why}
         )
     name = str(version.report.get("guest_os") or "").lower()
     guest_os = GuestOS(name) if name in set(GuestOS) else GuestOS.OTHER
-    return DomainType.PV if version.pv else DomainType.PVH, guest_os
+    return DomainType.PVH if version.loader_path == PVGRUB_PVH else DomainType.PV, guest_os
 
 
 def _may_try(tenant: Tenant) -> None:
@@ -278,6 +280,8 @@ def _place(version: KernelVersion, kind: DomainType) -> tuple[Dom0, Loader]:
             why = _("%(dom0)s was not heard lately.")
         elif not dom0.xen:
             why = _("%(dom0)s runs without Xen at the moment.")
+        elif kind is DomainType.PVH and not Host.told(dom0.name, dom0.xen).runs_pvh:
+            why = _("%(dom0)s cannot run PVH guests.")
         elif Verb.TRIAL.value not in dom0.verbs:
             why = _("The agent of %(dom0)s does not know trials; update it.")
         elif loader is None:

@@ -341,6 +341,8 @@ def diff(lines: list[tuple[str, str]]) -> SafeString:
 def default_entry(boot: dict[str, Any] | None) -> dict[str, Any] | None:
     """The default entry of a saved menu (BootMenu.boot)."""
     entries = (boot or {}).get("entries") or []
+    if ((boot or {}).get("own_menu") or {}).get("default"):
+        return None
     return entries[boot["default"]] if boot and boot.get("default", 0) < len(entries) else None
 
 
@@ -357,6 +359,7 @@ _VERBS: dict[str, tuple[Any, Any]] = {
     Verb.CANCEL: (gettext_lazy("Cancel"), gettext_lazy("Cancel")),
     Verb.LOOK: (gettext_lazy("Read logs"), gettext_lazy("Read logs")),
     Verb.TRIAL: (gettext_lazy("Trial boot"), gettext_lazy("Try it")),
+    Verb.ARM: (gettext_lazy("Arm one boot"), gettext_lazy("Arm one boot")),
 }
 
 

@@ -12,12 +12,14 @@ from accounts.models import Right, Tenant
 from accounts.models.quota import size_text
 from vps.models import DirectApproval, Domu, KernelVersion
 from vps.xen.devices import BOOT_DISK_VDEV
+from vps.xen.loaders import PVGRUB_PVH
 from vps.xen.menu import modules_path
 
 register = template.Library()
 
 _PATHS = {
     "pvgrub": gettext_lazy("With a boot menu (pvgrub)"),
+    PVGRUB_PVH: gettext_lazy("With a boot menu, PVH"),
     "direct_pv": gettext_lazy("Directly, PV"),
     "direct_pvh": gettext_lazy("Directly, PVH"),
 }

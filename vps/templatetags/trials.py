@@ -19,7 +19,7 @@ def trials_of(context: dict[str, Any], version: KernelVersion) -> dict[str, Any]
     """A version's trials, and the button for another one where a dom0 is set aside."""
     name = str(version.report.get("guest_os") or "").lower()
     guest_os = GuestOS(name) if name in set(GuestOS) else GuestOS.OTHER
-    bootable = version.state == KernelVersion.State.OK and version.path("pvgrub") == "ok"
+    bootable = version.state == KernelVersion.State.OK and bool(version.loader_path)
     return {
         "csrf_token": context.get("csrf_token"),
         "version": version,

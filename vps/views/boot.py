@@ -9,16 +9,16 @@ from uuid import UUID
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.models import Right
 from vps.forms.boot import MenuForm
 from vps.models import BootMenu, Conflict, Domu
 from vps.models.boot import draft_boot, keep_menu, lint_of, save_menu
-from vps.rendering import Text, render_texts
+from vps.rendering import Text, compared, render_texts
 from vps.views.page import show
 from vps.views.scope import get_domu_or_404
 from vps.xen.description import BootMethod
@@ -68,6 +68,39 @@ def _to_try(request: HttpRequest, domu: Domu, form: MenuForm, may: bool) -> Http
     return redirect("boot_try", domu.pk, menu.serial)
 
 
+@require_safe
+@login_required
+def compare(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """What changed between any two saved menus: `left` and `right`, else the one in use and the one before it."""
+    domu = get_domu_or_404(request, pk)
+    serials = list(domu.menus.values_list("serial", flat=True))
+    if not serials:
+        raise Http404
+    right = _chosen(request.GET.get("right", ""), serials, domu.menu_serial)
+    before = next((serial for serial in serials if serial < right), right)
+    left = _chosen(request.GET.get("left", ""), serials, before)
+    menus = {menu.serial: menu for menu in domu.menus.filter(serial__in=[left, right]).select_related("by")}
+    old, new = menus[left], menus[right]
+    context = {
+        "domu": domu,
+        "serials": serials,
+        "left": old,
+        "right": new,
+        "texts": compared(old.saved, new.saved),
+        "may": domu.tenant.allows(request.user, Right.OPERATE) and not domu.deleted_at,
+    }
+    return show(request, "boot/compare.html", context)
+
+
+def _chosen(text: str, serials: list[int], usual: int) -> int:
+    """One of the serials; 404 for what is none."""
+    if not text:
+        return usual if usual in serials else serials[0]
+    if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text) in serials):
+        raise Http404
+    return int(text)
+
+
 def _asked_for(request: HttpRequest, domu: Domu) -> MenuForm:
     """The form of the saved menu, or of the old one that `?menu=` names, to be saved anew."""
     serial = request.GET.get("menu", "")
@@ -108,7 +141,7 @@ def _lint(domu: Domu, form: MenuForm) -> list[Finding]:
         kind, boot = draft_boot(domu, form.drafts(), **form.options())
     except (Conflict, ValueError):
         return []
-    return lint_of(domu, kind, boot, [draft.version.architecture for draft in form.drafts()])
+    return lint_of(domu, kind, boot, form.drafts())
 
 
 def _preview(domu: Domu, form: MenuForm, saved: BootMenu | None) -> tuple[list[Text], str, bool]:

@@ -19,8 +19,8 @@ from django.views.decorators.http import require_http_methods, require_POST
 from accounts.models import Right
 from vps.forms.boot_try import TryForm
 from vps.models import BootMenu, Conflict, Domu
-from vps.models.boot import drafts_of, keep_menu
-from vps.models.boot_try import call_key, called, name_of, try_once, use_menu
+from vps.models.boot import drafts_of, keep_menu, own_kind_of
+from vps.models.boot_try import arm, call_key, called, disarm, name_of, try_once, use_menu
 from vps.views.domu import page_of
 from vps.views.page import show
 from vps.views.scope import get_domu_or_404
@@ -39,7 +39,12 @@ def try_menu(request: HttpRequest, pk: UUID, serial: int) -> HttpResponse:
     back = domu.boot()
     form = TryForm(domu, request.POST or None)
     problem, status = "", 200
-    if request.method == "POST":
+    if request.method == "POST" and request.POST.get("do") == "arm":
+        try:
+            return _arm(request, domu, menu, position)
+        except Conflict as conflict:
+            problem, status = str(conflict), 409
+    elif request.method == "POST":
         status = 422
         if form.is_valid():
             try:
@@ -51,11 +56,12 @@ def try_menu(request: HttpRequest, pk: UUID, serial: int) -> HttpResponse:
         "form": form,
         "menu": menu,
         "position": position,
-        "entry": boot.entries[position] if boot.entries else None,
+        "entry": boot.lines[position] if boot.lines else None,
         "boot": boot,
         "back": back,
         "goes_back_to": name_of(back)[0],
         "may": domu.may(Verb.TRY),
+        "may_arm": Verb.ARM.value in domu.dom0.verbs and back.bootable,
         "known": Verb.TRY.value in domu.dom0.verbs,
         "problem": problem,
     }
@@ -65,26 +71,52 @@ def try_menu(request: HttpRequest, pk: UUID, serial: int) -> HttpResponse:
 def _position(request: HttpRequest, boot: Boot) -> int:
     text = request.POST.get("entry") or request.GET.get("entry", "")
     if not text:
-        return boot.default
-    if not (text.isascii() and text.isdigit() and len(text) < 4 and int(text) < len(boot.entries)):
+        return boot.default_line
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and int(text) < len(boot.lines)):
         raise Http404
     return int(text)
+
+
+def _with_default(request: HttpRequest, domu: Domu, menu: BootMenu, position: int) -> BootMenu:
+    """The menu, or one like it that is kept beside, of which the line at `position` is the default."""
+    boot = menu.saved
+    if position == boot.default_line and menu.serial != domu.menu_serial:
+        return menu
+    return keep_menu(
+        domu,
+        drafts_of(menu),
+        request.user,
+        method=boot.method,
+        default=position,
+        timeout=boot.timeout,
+        own_kind=own_kind_of(boot),
+    )
+
+
+def _arm(request: HttpRequest, domu: Domu, menu: BootMenu, position: int) -> HttpResponse:
+    with transaction.atomic():
+        armed = arm(domu, _with_default(request, domu, menu, position), request.user)
+    messages.success(request, _("%(what)s is put down as the next boot, once.") % {"what": armed.title})
+    return redirect("server", domu.pk)
+
+
+@require_POST
+@login_required
+def disarm_next(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Take back what was put down for the next boot only."""
+    domu = get_domu_or_404(request, pk, Right.OPERATE)
+    try:
+        disarm(domu, request.user)
+    except Conflict as conflict:
+        return page_of(request, pk, problem=str(conflict), status=409)
+    return redirect("server", pk)
 
 
 def _begin(request: HttpRequest, domu: Domu, menu: BootMenu, position: int, form: TryForm) -> HttpResponse:
     values: dict[str, Any] = form.cleaned_data
     key, digest = call_key() if values["call"] else ("", "")
     with transaction.atomic():
-        boot = Boot.of(menu.boot)
-        if position != boot.default or menu.serial == domu.menu_serial:
-            menu = keep_menu(
-                domu,
-                drafts_of(menu),
-                request.user,
-                method=boot.method,
-                default=position,
-                timeout=boot.timeout,
-            )
+        menu = _with_default(request, domu, menu, position)
         try_once(
             domu,
             menu,

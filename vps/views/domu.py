@@ -168,7 +168,7 @@ def _of(domu: Domu, user: User) -> dict[str, Any]:
         "may_boot": not domu.deleted_at and domu.tenant.allows(user, Right.OPERATE),
         "boot": boot,
         "next": next_boot(domu, boot),
-        "tried": domu.tries.select_related("menu", "by").first(),
+        "tried": domu.tries.select_related("menu", "by", "operation").first(),
         "may_try": operate and boot.bootable and domu.may(Verb.TRY),
         **_records(domu),
         "verdict": _verdict(domu, boot),
@@ -212,6 +212,8 @@ def _records(domu: Domu) -> dict[str, Any]:
 
 def _verdict(domu: Domu, boot: Boot) -> str:
     """What inspection said of the kernel that boots next."""
+    if boot.default_entry is None:
+        return ""
     row = BootEntryRow.objects.filter(
         menu__domu=domu, menu__serial=boot.serial, position=boot.default
     ).select_related("version")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 from uuid import UUID
@@ -164,6 +164,29 @@ class BootEntry:
 
 
 @dataclass(frozen=True)
+class OwnMenu:
+    """A line of the menu that hands over to the customer's own menu, on the server's own disk.
+
+    `place`: how many entries stand before it. `default`: it is what boots by itself, and not `Boot.default`.
+    """
+
+    title: str
+    place: int
+    default: bool = False
+    arguments: str = field(default="", init=False)
+    label: str = field(default="", init=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"title": self.title, "place": self.place, "default": self.default}
+
+    @classmethod
+    def of(cls, value: Any, entries: int) -> OwnMenu:
+        return cls(
+            check_title(_text(value, "title")), _number(value, "place", 0, entries), _truth(value, "default")
+        )
+
+
+@dataclass(frozen=True)
 class Boot:
     """How the domU boots. `serial` counts the saved menus of this domU; `timeout` in seconds."""
 
@@ -173,6 +196,7 @@ class Boot:
     default: int = 0
     timeout: int = 5
     loader: BlobRef | None = None
+    own_menu: OwnMenu | None = None  # with PVGRUB only
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -182,7 +206,33 @@ class Boot:
             "default": self.default,
             "timeout": self.timeout,
             "loader": self.loader.as_dict() if self.loader else None,
+            # Only where there is one: agents before 0.3 leave it out of the menu.
+            **({"own_menu": self.own_menu.as_dict()} if self.own_menu else {}),
         }
+
+    @property
+    def lines(self) -> tuple[BootEntry | OwnMenu, ...]:
+        """What the menu shows, in its order."""
+        if self.own_menu is None:
+            return self.entries
+        place = self.own_menu.place
+        return (*self.entries[:place], self.own_menu, *self.entries[place:])
+
+    @property
+    def default_line(self) -> int:
+        """The place, among `lines`, of what boots by itself."""
+        if self.own_menu is None:
+            return self.default
+        if self.own_menu.default:
+            return self.own_menu.place
+        return self.default + (self.own_menu.place <= self.default)
+
+    @property
+    def default_entry(self) -> BootEntry | None:
+        """What boots by itself; None where that is the customer's own menu, or nothing."""
+        if self.method is BootMethod.OWN_DISK or not self.entries:
+            return None
+        return None if self.own_menu and self.own_menu.default else self.entries[self.default]
 
     @property
     def bootable(self) -> bool:
@@ -208,6 +258,7 @@ class Boot:
     def of(cls, value: Any) -> Boot:
         entries = tuple(BootEntry.of(item) for item in _sequence(value, "entries", MAX_ENTRIES))
         loader = _mapping(value).get("loader")
+        own_menu = _mapping(value).get("own_menu")
         default = _number(value, "default", 0, MAX_ENTRIES)
         if entries and default >= len(entries):
             raise DescriptionRefused(f"The default entry is {default}, but there are {len(entries)} entries.")
@@ -218,6 +269,7 @@ class Boot:
             default,
             _number(value, "timeout", 0, 600),
             BlobRef.of(loader) if loader is not None else None,
+            OwnMenu.of(own_menu, len(entries)) if own_menu is not None else None,
         )
 
 

@@ -6,8 +6,9 @@ Refusals are what cannot boot there; warnings what most likely was not meant. No
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vps.xen.description import Boot, BootEntry, BootMethod, DomainType, GuestOS
 from vps.xen.devices import BOOT_DISK_VDEV
@@ -31,7 +32,7 @@ _LEAST_MIB = {GuestOS.NETBSD: 32, GuestOS.LINUX: 64, GuestOS.SOLARIS: 256, Guest
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence. `entry` is the place in the menu, None for the whole; `refused`: it cannot boot."""
+    """One sentence. `entry` is the line of the menu, None for the whole; `refused`: it cannot boot."""
 
     text: str
     entry: int | None = None
@@ -46,6 +47,19 @@ class Host:
     caps: tuple[str, ...] = ()
     virt_caps: tuple[str, ...] = ()
 
+    @classmethod
+    def told(cls, name: str, xen: Mapping[str, Any] | None) -> Host:
+        """By the `xen` of its inventory."""
+        xen = xen or {}
+        return cls(name, tuple(xen.get("caps", ())), tuple(xen.get("virt_caps", ())))
+
+    @property
+    def runs_pvh(self) -> bool:
+        """Whether it can run PVH guests, as far as is known: Xen's word for them is hvm, as for HVM ones."""
+        if self.virt_caps and "hvm" not in self.virt_caps:
+            return False
+        return not self.caps or any(cap.startswith("hvm-3.0-x86_") for cap in self.caps)
+
 
 @dataclass(frozen=True)
 class Guest:
@@ -57,8 +71,14 @@ class Guest:
     memory_mib: int
 
 
-def lint(boot: Boot, guest: Guest, host: Host, architectures: Sequence[str] = ()) -> list[Finding]:
-    """What there is to say. `architectures` are those of the entries' kernels, in their order, "" if not known."""
+def lint(
+    boot: Boot, guest: Guest, host: Host, architectures: Sequence[str] = (), purposes: Sequence[str] = ()
+) -> list[Finding]:
+    """What there is to say, by lines of the menu.
+
+    `architectures` are those of the entries' kernels, in their order, "" if not known; `purposes` what they are for:
+    "install", "rescue", "" for anything else.
+    """
     found = list(_of_host(boot, guest, host, architectures))
     if guest.memory_mib < _LEAST_MIB[guest.os]:
         found.append(
@@ -67,14 +87,16 @@ def lint(boot: Boot, guest: Guest, host: Host, architectures: Sequence[str] = ()
             )
         )
     if boot.method is not BootMethod.OWN_DISK:
-        for place, entry in enumerate(boot.entries):
-            found += _of_entry(place, entry, guest)
-        titles = [entry.title for entry in boot.entries]
+        for number, entry in enumerate(boot.entries):
+            found += _of_entry(_line(boot, number), entry, guest)
+        titles = [line.title for line in boot.lines]
         for title in dict.fromkeys(title for title in titles if titles.count(title) > 1):
             found.append(
                 Finding(f"Two entries are called {title}; on the console one cannot tell them apart.")
             )
-    if boot.method is BootMethod.PVGRUB and boot.timeout == 0 and len(boot.entries) > 1:
+    found += _of_purpose(boot, purposes)
+    found += _of_own_menu(boot, guest, architectures)
+    if boot.method is BootMethod.PVGRUB and boot.timeout == 0 and len(boot.lines) > 1:
         found.append(
             Finding("The menu waits 0 seconds, so that the other entries cannot be chosen on the console.")
         )
@@ -83,25 +105,75 @@ def lint(boot: Boot, guest: Guest, host: Host, architectures: Sequence[str] = ()
     return found
 
 
+def _line(boot: Boot, number: int) -> int:
+    """The line of the menu on which an entry stands."""
+    return number + (boot.own_menu is not None and boot.own_menu.place <= number)
+
+
+def _of_purpose(boot: Boot, purposes: Sequence[str]) -> Iterable[Finding]:
+    """An installer or a rescue system that boots by itself, each time."""
+    entry = boot.default_entry
+    purpose = purposes[boot.default] if entry and boot.default < len(purposes) else ""
+    if purpose == "install":
+        yield Finding(
+            "This is an installer, and the default: it comes again with each start until another entry is the default.",
+            boot.default_line,
+        )
+    if purpose == "rescue":
+        yield Finding(
+            "This is a rescue system, and the default: each start comes to it. To boot it once, leave the default and "
+            "choose it for the next boot only.",
+            boot.default_line,
+        )
+
+
+def _of_own_menu(boot: Boot, guest: Guest, architectures: Sequence[str]) -> Iterable[Finding]:
+    """The line that hands over: what it needs, and what its loader can start there."""
+    own = boot.own_menu
+    if own is None:
+        return
+    if boot.method is not BootMethod.PVGRUB:
+        yield Finding("A direct boot has no menu that could hand over; take this line out.", own.place, True)
+        return
+    if not guest.disks:
+        yield Finding(
+            "The server has no disk, so that there is no menu on it to hand over to.", own.place, True
+        )
+    if guest.type is DomainType.PVH:
+        yield Finding(
+            "The other entries need the loader for PVH; it starts PVH kernels only, also on the server's own disk.",
+            own.place,
+        )
+    elif "x86_32" in architectures:
+        yield Finding(
+            "The other entries need the 32-bit loader; it starts 32-bit kernels only, also on the server's own disk.",
+            own.place,
+        )
+
+
 def _of_host(boot: Boot, guest: Guest, host: Host, architectures: Sequence[str]) -> Iterable[Finding]:
     if not host.caps:
         return
     wide = any(cap.startswith("xen-3.0-x86_64") for cap in host.caps)
     narrow = any(cap.startswith("xen-3.0-x86_32p") for cap in host.caps)
-    if guest.type is DomainType.PVH and host.virt_caps and "hvm" not in host.virt_caps:
+    if guest.type is DomainType.PVH and not host.runs_pvh:
+        what = "loader for PV" if boot.method is BootMethod.OWN_DISK else "PV kernel"
         yield Finding(
-            f"{host.name} cannot run PVH guests, for its processor has no virtualisation; take a PV kernel.",
+            f"{host.name} cannot run PVH guests, for its Xen has no use of hardware virtualisation; take a {what}.",
             refused=True,
         )
     for place, architecture in enumerate(architectures):
         if guest.type is not DomainType.PV:
             break
+        where = None if boot.method is BootMethod.OWN_DISK else _line(boot, place)
         if architecture == "x86_32" and not narrow:
             yield Finding(
-                f"{host.name}'s Xen runs no 32-bit PV guests; take a 64-bit kernel.", place, refused=True
+                f"{host.name}'s Xen runs no 32-bit PV guests; take a 64-bit kernel.",
+                where,
+                refused=True,
             )
         if architecture == "x86_64" and not wide:
-            yield Finding(f"{host.name}'s Xen runs no 64-bit PV guests.", place, refused=True)
+            yield Finding(f"{host.name}'s Xen runs no 64-bit PV guests.", where, refused=True)
 
 
 def _of_entry(place: int, entry: BootEntry, guest: Guest) -> list[Finding]:

@@ -1,8 +1,9 @@
 """The boot disk's content: which files, under which names, and the menu in both of GRUB's languages.
 
 menu.lst is the language of GRUB 0.97 (`info grub-legacy`), which pv-grub reads and which GRUB 2 reads by
-`legacy_configfile`; grub.cfg is GRUB 2's. Entries have no `root` line: the loader has set root to the boot
-disk, and hdN would shift when a disk is added (LAB-FACTS, "The boot disk, tried whole").
+`legacy_configfile`; grub.cfg is GRUB 2's. Entries have no `root` line: the loader has set root to the boot disk
+(where a line may change that, files are named with their disk), and hdN would shift when a disk is added
+(LAB-FACTS, "The boot disk, tried whole").
 
 One line that GRUB cannot parse takes its own entry and all later ones away, therefore every text is checked
 here once more, and refused, never repaired.
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vps.xen.description import BlobRef, Boot, BootEntry, BootMethod
+from vps.xen.description import BlobRef, Boot, BootEntry, BootMethod, OwnMenu
+from vps.xen.devices import BOOT_DISK_VDEV
 from vps.xen.names import NameRefused, check_arguments, check_title
 from vps.xen.refused import RenderRefused
 
@@ -81,19 +83,30 @@ def menu_lst(boot: Boot, fallback: int | None = None) -> str:
     _check(boot, fallback)
     lines = [f"# Berth, menu {boot.serial}. Berth writes this file anew; what is changed here is lost."]
     if boot.method is BootMethod.OWN_DISK:
-        later = " ".join(str(number) for number in range(1, len(_OWN_MENUS)))
-        lines += ["default 0", f"timeout {boot.timeout}", f"fallback {later}"]
+        others = " ".join(str(number) for number in range(1, len(_OWN_MENUS)))
+        lines += ["default 0", f"timeout {boot.timeout}", f"fallback {others}"]
         for title, commands in _OWN_MENUS:
             lines += ["", f"title {title}", *commands]
     else:
-        lines += [f"default {boot.default}", f"timeout {boot.timeout}"]
-        if fallback is not None:
-            lines.append(f"fallback {fallback}")
+        lines += [f"default {boot.default_line}", f"timeout {boot.timeout}"]
+        later = [str(fallback)] if fallback is not None else []
+        if boot.own_menu and boot.own_menu.default:
+            later = [*(str(len(boot.lines) + number) for number in range(len(_OWN_MENUS) - 1)), *later]
+        if later:
+            lines.append(f"fallback {' '.join(later)}")
     paths = _paths(boot)
-    for entry in boot.entries:
-        lines += ["", f"title {entry.title}", f"kernel {_kernel(entry, paths)}"]
-        if entry.ramdisk:
-            lines.append(f"initrd {paths[entry.ramdisk.sha256]}")
+    for line in boot.lines:
+        lines += ["", f"title {line.title}"]
+        if isinstance(line, OwnMenu):
+            lines += _OWN_MENUS[0][1]
+            continue
+        lines.append(f"kernel {_kernel(line, paths)}")
+        if line.ramdisk:
+            lines.append(f"initrd {paths[line.ramdisk.sha256]}")
+    if boot.own_menu:
+        # Behind all others, so that a line has one number in both files.
+        for title, commands in _OWN_MENUS[1:]:
+            lines += ["", f"title {title}", *commands]
     return "\n".join(lines) + "\n"
 
 
@@ -103,18 +116,21 @@ def grub_cfg(boot: Boot, fallback: int | None = None) -> str:
     own_disk = boot.method is BootMethod.OWN_DISK
     lines = [
         f"# Berth, menu {boot.serial}. Berth writes this file anew; what is changed here is lost.",
-        f"set default={0 if own_disk else boot.default}",
+        f"set default={0 if own_disk else boot.default_line}",
         f"set timeout={boot.timeout}",
     ]
     if fallback is not None:
         lines.append(f"set fallback={fallback}")
     if own_disk:
-        lines += ["", *_OWN_CFG]
+        lines += ["", *_own_cfg("Own menu on the first disk")]
     paths = _paths(boot)
-    for entry in boot.entries:
-        lines += ["", f"menuentry '{entry.title}' {{", f"    linux {_kernel(entry, paths)}"]
-        if entry.ramdisk:
-            lines.append(f"    initrd {paths[entry.ramdisk.sha256]}")
+    for line in boot.lines:
+        if isinstance(line, OwnMenu):
+            lines += ["", *_own_cfg(line.title)]
+            continue
+        lines += ["", f"menuentry '{line.title}' {{", f"    linux {_kernel(line, paths)}"]
+        if line.ramdisk:
+            lines.append(f"    initrd {paths[line.ramdisk.sha256]}")
         lines.append("}")
     return "\n".join(lines) + "\n"
 
@@ -145,7 +161,6 @@ _OWN_PLACES = (
 # customer's menu resolve on the boot disk (tried). The last lines reach what has no partition number, such
 # as LVM.
 _OWN_CFG = (
-    "menuentry 'Own menu on the first disk' {",
     f"    for place in {' '.join(_OWN_PLACES)}; do",
     "        for folder in /boot/grub /grub /boot/grub2 /grub2; do",
     '            if [ -f "($place)$folder/grub.cfg" ]; then',
@@ -166,8 +181,11 @@ _OWN_CFG = (
     "    fi",
     "    echo 'No menu was found on the disks of this server.'",
     "    sleep 10",
-    "}",
 )
+
+
+def _own_cfg(title: str) -> list[str]:
+    return [f"menuentry '{title}' {{", *_OWN_CFG, "}"]
 
 
 def _check(boot: Boot, fallback: int | None) -> None:
@@ -180,17 +198,21 @@ def _check(boot: Boot, fallback: int | None) -> None:
         )
     if fallback is not None and (
         boot.method is BootMethod.OWN_DISK
-        or not 0 <= fallback < len(boot.entries)
-        or fallback == boot.default
+        or not 0 <= fallback < len(boot.lines)
+        or fallback == boot.default_line
     ):
         raise RenderRefused(f"Entry {fallback} cannot be the one to fall back to in this menu.")
     if not 0 <= boot.timeout <= 600:
         raise RenderRefused(f"The menu's timeout is {boot.timeout} s; it must be from 0 to 600 s.")
+    if boot.own_menu and boot.method is not BootMethod.PVGRUB:
+        raise RenderRefused("Only a menu of Berth's own hands over to the one on the server's disk.")
+    if boot.own_menu:
+        _check_entry(boot.own_menu)
     for entry in boot.entries:
         _check_entry(entry)
 
 
-def _check_entry(entry: BootEntry) -> None:
+def _check_entry(entry: BootEntry | OwnMenu) -> None:
     try:
         title, arguments = check_title(entry.title), check_arguments(entry.arguments)
     except NameRefused as error:
@@ -200,7 +222,13 @@ def _check_entry(entry: BootEntry) -> None:
 
 
 def _paths(boot: Boot) -> dict[str, str]:
-    return {file.blob.sha256: file.path for file in layout(boot) if file.path.startswith(f"{FOLDER}/")}
+    """What a line calls each file. With its disk where the customer's own menu may have been looked for before: root
+    is theirs then.
+    """
+    handed_over = boot.own_menu is not None or boot.method is BootMethod.OWN_DISK
+    disk = f"(xen/{BOOT_DISK_VDEV})" if handed_over else ""
+    files = [file for file in layout(boot) if file.path.startswith(f"{FOLDER}/")]
+    return {file.blob.sha256: f"{disk}{file.path}" for file in files}
 
 
 def _kernel(entry: BootEntry, paths: dict[str, str]) -> str:

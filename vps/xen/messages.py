@@ -51,6 +51,7 @@ class Verb(StrEnum):
     LOOK = "look"  # of a dom0, not of a domU; body: what ("dmesg", "log"), name. Agents before 0.2 do not know it
     TRY = "try"  # one boot of another entry, and back by itself (vps.xen.trying)
     TRIAL = "trial"  # without a domU; body: vps.xen.trial
+    ARM = "arm"  # the next boot only is another entry's; with `try` null that is taken back
 
 
 class Outcome(StrEnum):

@@ -39,7 +39,17 @@ def judge(data: bytes) -> dict[str, Any]:
     from vps.xen.inspect import inspect
 
     report = inspect(data)
-    names = ("architecture", "guest_type", "guest_os", "release", "configuration", "summary", "pv", "pvh")
+    names = (
+        "architecture",
+        "guest_type",
+        "guest_os",
+        "release",
+        "configuration",
+        "summary",
+        "pv",
+        "pvh",
+        "format",
+    )
     facts |= {name: getattr(report, name) for name in names}
     facts["role"] = str(report.role)
     # The file as it came: the plain ELF that inspection made of it is another file.

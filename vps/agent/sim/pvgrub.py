@@ -207,6 +207,10 @@ class Loader:
             self.say(f"error: file `{path}' not found.\r\n")
             return None
         facts: dict[str, Any] = found["facts"]
+        if self.kind == "pvh" and facts.get("format") == "ELF":
+            # The ordinary i386 GRUB, which hands over to it as to a bzImage: silence (docs/lab.md).
+            while True:
+                yield Wait(keys=False)
         if not self.reads(facts):
             self.say(f"error: couldn't load file {path}.\r\n")
             return None

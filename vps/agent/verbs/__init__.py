@@ -7,6 +7,7 @@ from typing import Any
 
 from vps.agent.context import Job
 from vps.agent.trials import trial
+from vps.agent.verbs.arm import arm
 from vps.agent.verbs.delete import delete
 from vps.agent.verbs.destroy import destroy
 from vps.agent.verbs.look import look
@@ -31,6 +32,7 @@ VERBS: dict[Verb, Callable[[Job], dict[str, Any]]] = {
     Verb.LOOK: look,
     Verb.TRY: try_once,
     Verb.TRIAL: trial,
+    Verb.ARM: arm,
 }
 
 # What stays when an order is cancelled or superseded while it runs.
@@ -42,5 +44,6 @@ REMAINS: dict[Verb, str] = {
     Verb.DESTROY: "The domain may be gone already.",
     Verb.TRY: "The guest may have been asked to shut down already. Its default entry boots next.",
     Verb.TRIAL: "Nothing of the trial is left.",
+    Verb.ARM: "The next boot is what it was.",
     Verb.DELETE: "Some of its disks may be wiped already; only deleting can follow.",
 }

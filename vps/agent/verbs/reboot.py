@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from vps.agent.arming import build_ready, ready
 from vps.agent.context import Job
-from vps.agent.life import build, settle
+from vps.agent.life import settle
 from vps.agent.preparation import prepare
 from vps.agent.verbs.shutdown import ask
 from vps.xen.reconcile import Next, NextStep
@@ -24,12 +25,12 @@ def reboot(job: Job) -> dict[str, Any]:
     ]
     intent = mine[0].id if mine else journal.intend(job.domu, "reboot", {"run": run}, job.operation)
     old = str(mine[0].detail["run"]) if mine else run
-    prepared = prepare(job)  # before the guest is asked: what cannot be built anew is left running
+    prepared = ready(job, prepare)  # before the guest is asked: what cannot be built anew is left running
     if domain is not None and run == old:
         ask(job, domain, reboot=True)
         domain = settle(job, instead=_REBUILD).domain
     if domain is None:
-        build(job, prepared, "reboot")
+        build_ready(job, prepared, "reboot")
     journal.resolve(intent, "rebooted")
     row = context.row(job.domu)
     return {"domid": row.domid, "run": str(row.run), "boots": row.boots}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from vps.agent.arming import build_ready, ready
 from vps.agent.context import Job
-from vps.agent.life import FRESH, build, settle
+from vps.agent.life import FRESH, settle
 from vps.agent.preparation import prepare
 from vps.xen.reconcile import Next, NextStep, Wanted
 
@@ -16,7 +17,7 @@ def start(job: Job) -> dict[str, Any]:
     # A person's start forgives what was before.
     context.journal.set_domu(job.domu, crash_times=(), reboot_times=(), host_rebooted=False)
     if settled.domain is None:
-        build(job, prepare(job), "start")
+        build_ready(job, ready(job, prepare), "start")
     else:
         context.journal.set_domu(job.domu, wanted=Wanted.RUNNING)
     row = context.row(job.domu)

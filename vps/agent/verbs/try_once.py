@@ -31,6 +31,7 @@ def try_once(job: Job) -> dict[str, Any]:
     tries.give_up(
         context, job.domu, "Something else was tried before it had shown that it is well.", but=job.operation
     )
+    tries.disarm(context, job.domu, "Something else was tried before it booted.")
     what = Try.of(job.order.body.get("try"))
     _check_signs(job, what)
     row = context.row(job.domu)

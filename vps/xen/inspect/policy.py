@@ -115,8 +115,8 @@ def _non_pae(who: Identity) -> Refusal:
 def _pvh_only() -> Refusal:
     return Refusal(
         Code.PVH_ONLY,
-        "The kernel has a PVH entry and no PV entry (it is PVH only), so it cannot start as PV, nor through pvgrub: "
-        "start it directly as PVH.",
+        "The kernel has a PVH entry and no PV entry (it is PVH only), so it cannot start as PV, nor through the "
+        "loaders for PV: start it as PVH.",
     )
 
 

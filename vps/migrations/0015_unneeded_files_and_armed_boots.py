@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("vps", "0012_catalogue_and_tokens"),
+        ("vps", "0014_pieces_of_uploads"),
     ]
 
     operations = [
