@@ -47,10 +47,8 @@ build/fuzz/stamp: | $(VENV)/bin/python
 	build/fuzz/bin/pip install --quiet 'atheris==3.0.0' zstandard lz4 lzallright
 	@touch $@
 
-bench: $(VENV)/dev.stamp ## measure: the console's whole way, what inspection costs; tables, and JSON into build/bench
-	@mkdir -p build/bench
-	$(PY) bench/console.py --json build/bench/console.json
-	$(PY) bench/inspection.py --debian --json build/bench/inspection.json
+bench: $(VENV)/dev.stamp ## measure: a table of each figure, its aim, met or not; make bench [NAMES="pages console"] [ARGS=--quick]
+	@$(PY) bench/all.py $(ARGS) $(NAMES)
 
 lab: $(VENV)/dev.stamp ## real Xen under QEMU, as a second dom0 of the product that runs: make lab [DATA=FOLDER]
 	@$(PY) -m lab install-packages

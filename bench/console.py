@@ -1,6 +1,6 @@
 """The console's whole way, measured: client - gateway (gunicorn) - Redis - agent - pty, and back.
 
-    python bench/console.py [--keys 2000] [--mb 20] [--watchers 2] [--json FILE]
+    python bench/console.py [--quick] [--keys 2000] [--mb 20] [--watchers 2] [--json FILE]
 
 Everything is the product's own: tickets, rights asked of the database each second, signed notes, the agent's Redis
 user with its ACL, the record; only the guest is a stand-in, which echoes what is typed and writes as fast as it can.
@@ -8,14 +8,12 @@ user with its ACL, the record; only the guest is a stand-in, which echoes what i
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import secrets
 import signal
 import socket
-import statistics
 import struct
 import subprocess
 import sys
@@ -29,7 +27,7 @@ from uuid import UUID, uuid4
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOOD = b"\x06"  # followed by the number of bytes and a full stop
-EXPECTED = {"p50_ms": 3.0, "p99_ms": 10.0, "mb_per_s": 20.0}  # issue 4, point 8
+AIM_MEDIAN, AIM_99, AIM_OUTPUT = 3.0, 10.0, 20.0  # ms, ms, MB/s; issue 4, point 8
 
 
 class Socket:
@@ -181,49 +179,21 @@ def watch(address: str, origin: str, ticket: str) -> None:
 
 
 @contextlib.contextmanager
-def child(*argv: str, wait: bool = False, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    with contextlib.ExitStack() as stack:
-        errors = stack.enter_context(log.open("ab")) if log else None
-        process = subprocess.Popen(
-            argv, cwd=ROOT, stdout=subprocess.PIPE if wait else errors, stderr=errors, start_new_session=True
-        )
-        try:
-            if wait and process.stdout is not None and process.stdout.readline() != b"ready\n":
-                raise SystemExit(f"{argv} did not come up: {log.read_text() if log else ''}")
-            yield process
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-@contextlib.contextmanager
 def product(folder: Path, watchers: int) -> Iterator[tuple[str, str, list[str], dict[str, int]]]:
     """Redis, database, gateway, agent; gives address, origin, tickets and process ids."""
+    from bench.processes import child, redis
     from vps.quickstart import ports
-    from vps.quickstart import redis_server as embedded
 
-    port, password = ports.free_port(), secrets.token_urlsafe(16)
-    program = embedded.choose(
-        embedded.candidates(),
-        lambda path: subprocess.run([path, "--version"], capture_output=True, text=True).stdout,
-    )
-    (folder / "redis").mkdir()
-    config = folder / "redis.conf"
-    config.write_text(embedded.configuration(port=port, folder=folder / "redis"))
-    (folder / "redis" / embedded.ACL_FILE).write_text(embedded.users(password))
-    os.environ.update(
-        DJANGO_SETTINGS_MODULE="vps.settings",
-        BERTH_DATA_DIR=str(folder / "data"),
-        BERTH_SECRET_KEY=secrets.token_urlsafe(32),
-        BERTH_REDIS_URL=embedded.url(port, password),
-        BERTH_AGENT_REDIS_URL=f"redis://127.0.0.1:{port}/0",
-        BERTH_LOG_LEVEL="WARNING",
-    )
-    (folder / "data").mkdir()
-    with child(str(program.path), str(config), log=folder / "redis.log") as redis_process:
-        while not embedded.answers(port, password):
-            time.sleep(0.02)
+    with redis(folder) as server:
+        os.environ.update(
+            DJANGO_SETTINGS_MODULE="vps.settings",
+            BERTH_DATA_DIR=str(folder / "data"),
+            BERTH_SECRET_KEY=secrets.token_urlsafe(32),
+            BERTH_REDIS_URL=server.url,
+            BERTH_AGENT_REDIS_URL=f"redis://127.0.0.1:{server.port}/0",
+            BERTH_LOG_LEVEL="WARNING",
+        )
+        (folder / "data").mkdir()
         dom0_file, domu, tickets, origin = rows(folder, watchers + 1)
         listener = ports.listen(0)
         listener.set_inheritable(True)
@@ -244,7 +214,7 @@ def product(folder: Path, watchers: int) -> Iterator[tuple[str, str, list[str], 
             agent_process = stack.enter_context(
                 child(*own, "agent", str(dom0_file), str(domu), wait=True, log=folder / "agent.log")
             )
-            pids = {"redis": redis_process.pid, "gateway": process.pid, "agent": agent_process.pid}
+            pids = {"redis": server.pid, "gateway": process.pid, "agent": agent_process.pid}
             yield address, origin, tickets, pids
 
 
@@ -314,42 +284,18 @@ def flood(seat: Seat, count: int) -> tuple[float, int]:
     return count / (time.perf_counter() - began) / 1e6, seat.skipped - skipped
 
 
-def memory(pid: int) -> float:
-    """MB (PSS) of a process and its children."""
-    pids, total = [pid], 0
-    while pids:
-        one = pids.pop()
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{one}/task").iterdir():
-                pids += [int(child) for child in (task / "children").read_text().split()]
-            for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1])
-    return total / 1024
-
-
-def cpu(pid: int) -> float:
-    """Milliseconds of cpu that a process and its children have used."""
-    pids, total = [pid], 0
-    while pids:
-        one = pids.pop()
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{one}/task").iterdir():
-                pids += [int(child) for child in (task / "children").read_text().split()]
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-    return total * 1000 / os.sysconf("SC_CLK_TCK")
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    from bench.measures import Figure, arguments, cpu, load, median, memory, percentile, tell
+    from bench.processes import child
+
+    parser = arguments(__doc__)
     parser.add_argument("--keys", type=int, default=2000)
     parser.add_argument("--mb", type=int, default=20)
     parser.add_argument("--watchers", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="write the figures there too")
     options = parser.parse_args()
+    if options.quick:
+        options.keys, options.mb, options.watchers = 30, 2, 1
+    load_before = load()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="berth-bench-")))
         address, origin, tickets, pids = stack.enter_context(product(folder, options.watchers))
@@ -358,36 +304,27 @@ def main() -> int:
         for ticket in tickets[1:]:
             watcher = [sys.executable, __file__, "watch", address, origin, ticket]
             stack.enter_context(child(*watcher, wait=True, log=folder / "watch.log"))
-        echoes(seat, 100)
+        echoes(seat, 10 if options.quick else 100)
         before = {name: cpu(pid) for name, pid in pids.items()}
-        times = sorted(echoes(seat, options.keys))
+        times = echoes(seat, options.keys)
         used = {name: (cpu(pid) - before[name]) / options.keys for name, pid in pids.items()}
         rates = [flood(seat, options.mb * 1_000_000) for _ in range(3)]
-        again = sorted(echoes(seat, 200))
-        figures = {
-            "watchers": options.watchers,
-            "keys": options.keys,
-            "p50_ms": round(statistics.median(times), 2),
-            "p99_ms": round(times[int(len(times) * 0.99)], 2),
-            "max_ms": round(times[-1], 2),
-            "p50_after_output_ms": round(statistics.median(again), 2),
-            "output_mb": options.mb,
-            "mb_per_s": round(statistics.median(rate for rate, _ in rates), 1),
-            "skipped_mb": round(max(gone for _, gone in rates) / 1e6, 2),
-            **{f"{name}_pss_mb": round(memory(pid), 1) for name, pid in pids.items()},
-            **{f"{name}_cpu_ms_per_key": round(value, 2) for name, value in used.items()},
-            "load": round(os.getloadavg()[0], 1),
-        }
-    for name, value in figures.items():
-        wanted = EXPECTED.get(name)
-        missed = wanted is not None and (value < wanted if name == "mb_per_s" else value > wanted)
-        aim = f"   aim {wanted:g}{', missed' if missed else ''}" if wanted is not None else ""
-        print(f"{name:24}{value:>10}{aim}")
-    if options.json:
-        options.json.write_text(
-            json.dumps({"command": "python bench/console.py", **figures}, indent=2) + "\n"
-        )
-    return 0
+        again = echoes(seat, options.keys // 10)
+        pss = {name: memory(pid) for name, pid in pids.items()}
+    figures = [
+        Figure("a key's echo, median", round(median(times), 2), "ms", AIM_MEDIAN),
+        Figure("a key's echo, 99th percentile", round(percentile(times, 99), 2), "ms", AIM_99),
+        Figure("  the longest", round(max(times), 2), "ms"),
+        Figure("  the median after the output", round(median(again), 2), "ms"),
+        Figure(
+            "console output", round(median([rate for rate, _ in rates]), 1), "MB/s", AIM_OUTPUT, at_least=True
+        ),
+        Figure("  of it skipped at most", round(max(gone for _, gone in rates) / 1e6, 2), "MB"),
+        *(Figure(f"  memory of the {name} (PSS)", value, "MiB") for name, value in pss.items()),
+        *(Figure(f"  cpu of the {name} for a key", round(value, 2), "ms") for name, value in used.items()),
+    ]
+    more = {"keys": options.keys, "output_mb": options.mb, "watchers": options.watchers}
+    return tell(options, load_before, figures, **more)
 
 
 if __name__ == "__main__":
