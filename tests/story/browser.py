@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -148,10 +149,13 @@ class Page:
 class Browser:
     """One person's browser."""
 
-    def __init__(self, web: str, gateway: str = "") -> None:
+    def __init__(self, web: str, gateway: str = "", tls: ssl.SSLContext | None = None) -> None:
         self.web = web.rstrip("/")
         self.gateway = gateway or self.web.replace("http", "ws", 1)
-        self.http = httpx.Client(base_url=self.web, follow_redirects=True, timeout=30)
+        self.tls = tls  # who may have signed the web's certificate
+        self.http = httpx.Client(
+            base_url=self.web, follow_redirects=True, timeout=30, verify=True if tls is None else tls
+        )
 
     def close(self) -> None:
         self.http.close()
@@ -246,6 +250,7 @@ class Browser:
             additional_headers={"Cookie": session},
             open_timeout=15,
             max_size=None,
+            ssl=self.tls,
         )
         socket = stack.enter_context(opening)
         socket.send(json.dumps({"ticket": response.json()["ticket"]}))
