@@ -134,7 +134,7 @@ def failed_operation(domu: Domu, cast: Cast, verb: Verb, text: str, state: str =
         error={"code": "xl", "text": text, "output": XL_SAYS},
         remains="The server is stopped, as before.",
         sent_at=timezone.now(),
-        ended_at=timezone.now(),
+        ended_at=timezone.now() + timedelta(seconds=13),
     )
 
 
@@ -155,7 +155,7 @@ def trying(domu: Domu, cast: Cast, version: KernelVersion) -> Domu:
         label="npf 2",
         back="NetBSD 10.1 (generic 1)",
         seconds=120,
-        signs=["login"],
+        signs=[{"kind": "console", "text": "login:"}],
         by=cast.owner,
         state=BootTry.State.TRYING,
         until=timezone.now() + timedelta(minutes=30),

@@ -54,6 +54,7 @@ def test_every_verb_has_a_name_and_a_button() -> None:
     [
         (None, ""),
         (0, "0.0 s"),
+        (-0.04, "0.0 s"),
         (0.44, "0.4 s"),
         (59.9, "59 s"),
         (60, "1 min 0 s"),

@@ -236,7 +236,7 @@ def seconds(value: float | None) -> str:
     if value is None:
         return ""
     if value < 10:
-        return _("%(n)s s") % {"n": f"{value:.1f}"}
+        return _("%(n)s s") % {"n": f"{max(0.0, value):.1f}"}  # two clocks may disagree
     whole = int(value)
     if whole < 60:
         return _("%(n)s s") % {"n": whole}

@@ -22,12 +22,8 @@ from vps.views.scope import get_domu_or_404, operator_required
 def server_samples(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Cpu, memory, disks and network of a server."""
     domu = get_domu_or_404(request, pk)
-    context = {
-        "name": domu.name,
-        "back": reverse("server", args=[pk]),
-        "plots": plots.of_domu(domu, int(time.time() * 1000)),
-    }
-    return show(request, "sample/page.html", context, part="sample/_plots.html")
+    drawn = plots.of_domu(domu, int(time.time() * 1000))
+    return _page(request, domu.name, reverse("server", args=[pk]), drawn)
 
 
 @require_safe
@@ -35,9 +31,11 @@ def server_samples(request: HttpRequest, pk: UUID) -> HttpResponse:
 def dom0_samples(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Cpu, memory and disk pool of a dom0."""
     row = get_object_or_404(Dom0, pk=pk)
-    context = {
-        "name": row.name,
-        "back": reverse("dom0", args=[pk]),
-        "plots": plots.of_dom0(row, int(time.time() * 1000)),
-    }
+    drawn = plots.of_dom0(row, int(time.time() * 1000))
+    return _page(request, row.name, reverse("dom0", args=[pk]), drawn)
+
+
+def _page(request: HttpRequest, name: str, back: str, drawn: list[plots.Plot]) -> HttpResponse:
+    nothing = not any(plot.known for plot in drawn)
+    context = {"name": name, "back": back, "plots": drawn, "nothing": nothing}
     return show(request, "sample/page.html", context, part="sample/_plots.html")
