@@ -7,7 +7,7 @@ DATA ?= var/berth
 PYTHON ?=
 UV := 0.13.9
 
-.PHONY: run test production-test check demo screenshots chaos oracle fuzz bench lab lab-stop lab-test lab-test-full lock password clean help
+.PHONY: run test test-postgres production-test check demo screenshots chaos oracle fuzz bench lab lab-stop lab-test lab-test-full lock password clean help
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -18,8 +18,13 @@ run: $(VENV)/run.stamp ## the whole product on this machine: make run [PORT=8010
 test: $(VENV)/dev.stamp ## all tests, on two cores: make test [WORKERS=4]; or some of them: make test [T="tests/xen -k menu"]
 	$(PY) -m pytest $(or $(T),-n $(or $(WORKERS),2) --dist loadfile)
 
+<<<<<<< HEAD
 production-test: $(VENV)/dev.stamp ## nginx, PostgreSQL, Redis by TLS, S3, two of each node: make production-test [T="-k upload"]
 	BERTH_PRODUCTION=1 $(PY) -m pytest tests/production --durations=0 --durations-min=5 $(T)
+=======
+test-postgres: $(VENV)/dev.stamp ## the tests that touch a database, on PostgreSQL (Debian: apt-get install postgresql)
+	$(PY) -m tests.postgres $(PY) -m pytest $(or $(T),-n $(or $(WORKERS),2) --dist loadfile tests/web)
+>>>>>>> 2bf6e20 (Run the tests that touch a database on PostgreSQL in CI)
 
 check: $(VENV)/dev.stamp ## form, types, migrations, seams
 	$(PY) -m ruff format --check .
