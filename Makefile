@@ -18,13 +18,11 @@ run: $(VENV)/run.stamp ## the whole product on this machine: make run [PORT=8010
 test: $(VENV)/dev.stamp ## all tests, on two cores: make test [WORKERS=4]; or some of them: make test [T="tests/xen -k menu"]
 	$(PY) -m pytest $(or $(T),-n $(or $(WORKERS),2) --dist loadfile)
 
-<<<<<<< HEAD
 production-test: $(VENV)/dev.stamp ## nginx, PostgreSQL, Redis by TLS, S3, two of each node: make production-test [T="-k upload"]
 	BERTH_PRODUCTION=1 $(PY) -m pytest tests/production --durations=0 --durations-min=5 $(T)
-=======
+
 test-postgres: $(VENV)/dev.stamp ## the tests that touch a database, on PostgreSQL (Debian: apt-get install postgresql)
 	$(PY) -m tests.postgres $(PY) -m pytest $(or $(T),-n $(or $(WORKERS),2) --dist loadfile tests/web)
->>>>>>> 2bf6e20 (Run the tests that touch a database on PostgreSQL in CI)
 
 check: $(VENV)/dev.stamp ## form, types, migrations, seams
 	$(PY) -m ruff format --check .
