@@ -37,8 +37,8 @@ demo: $(VENV)/dev.stamp ## the whole way, a line for each step: make demo [ARGS=
 screenshots: $(VENV)/dev.stamp ## the pictures in docs/screenshots, made anew; needs Chromium
 	@$(PY) -m tests.story.screenshots
 
-chaos: $(VENV)/dev.stamp ## kill everything at random: make chaos [OPERATIONS=500] [SEED=7]
-	BERTH_STORM_OPERATIONS=$(or $(OPERATIONS),500) BERTH_STORM_SEED=$(or $(SEED),7) $(PY) -m pytest tests/chaos
+chaos: $(VENV)/dev.stamp ## kill everything at random, ten seeds or one: make chaos [OPERATIONS=500] [SEED=7]
+	@$(PY) -m tests.chaos --operations $(or $(OPERATIONS),500) $(addprefix --seed ,$(SEED))
 
 oracle: $(VENV)/dev.stamp ## inspection against libxenguest and GRUB (Debian: gcc, libxen-dev, grub-common): make oracle [ARGS="--full 0"]
 	$(PY) -m tests.oracle $(ARGS)
