@@ -123,6 +123,20 @@ def test_what_is_left_of_an_ended_order_is_cleared_away_too(rig: Rig) -> None:
     until(lambda: str(order.operation) not in rig.sim.ok("list", "-v"), "the end of the trial's domain", 100)
 
 
+def test_what_could_not_be_cleared_away_at_its_end_is_later_by_the_same_agent(rig: Rig) -> None:
+    rig.start()
+    order = ordered(rig, sim_kernels.linux(), "sim=silent", seconds=300)
+    until(lambda: str(order.operation) in rig.sim.ok("list", "-v"), "the trial's domain", 100)
+    rig.sim.set(faults={"no_xen": True})
+    body = {"operation": str(order.operation)}
+    rig.web.give(rig.web.order(Verb.CANCEL, None, operation=order.operation, body=body))
+    rig.ended(order, 200)
+    assert (rig.config.domu_dir / str(order.operation)).is_dir()
+    rig.sim.set(faults={})
+    until(lambda: not (rig.config.domu_dir / str(order.operation)).exists(), "that it is cleared away", 100)
+    nothing_is_left(rig, order.operation)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -162,6 +162,8 @@ def test_no_sign_in_time_goes_back_after_a_clean_end(rig: Rig) -> None:
     is_back(rig, domu)
     ended = rig.bodies(ReportKind.ENDED, domu.id)[-1]
     assert (ended["reason"], ended["next"]) == ("poweroff", "rebuild")
+    folder = rig.config.domu_dir / str(domu.id)
+    until(lambda: not [*folder.glob("try-*")], "that nothing of the try is left")
 
 
 def test_a_deaf_guest_is_destroyed(rig: Rig) -> None:

@@ -44,10 +44,10 @@ def ready(job: Job, usual: Callable[[Job], Prepared]) -> Ready:
 
 def build_ready(job: Job, what: Ready, why: str) -> None:
     """Build the domain; what was armed is booted with this, whatever comes of it. Raises VerbFailed, Aborted."""
-    if what.armed is None:
-        build(job, what.prepared, why)
-        return
-    # From here on an agent that is killed goes back to the usual boot.
-    tries.write(job.context, what.armed, state=State.BUILDING)
-    build(job, what.prepared, "try")
+    if what.armed is not None:
+        # From here on an agent that is killed goes back to the usual boot.
+        tries.write(job.context, what.armed, state=State.BUILDING)
+        why = "try"
+    build(job, what.prepared, why)
+    # What was tried before has no domain any more.
     forget_beside(job.context, job.domu, what.prepared)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
-from vps.agent import tries, trying
+from vps.agent import trials, tries, trying
 from vps.agent.arming import build_ready, ready
 from vps.agent.autostart import wake
 from vps.agent.context import Context, Job, VerbFailed
@@ -97,6 +97,10 @@ class Watch:
                 continue
             if self._concerns(row, by_uuid.get(row.id)):
                 self._engine.attend(row.id, attend, "attend")
+        for trial in trials.left(self._context):
+            # It could not be cleared away at its end: xl did not answer, or took too long.
+            if not self._engine.busy(trial):
+                self._engine.attend(trial, lambda job: trials.clear(job.context, job.domu), "clear")
         self._seen(domains, "")
 
     def _concerns(self, row: DomuRow, domain: DomainRow | None) -> bool:
