@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from agent_rig import Rig
 from test_trying import boots, other_boot, phase, running, tried, until
@@ -53,6 +55,13 @@ def test_the_guests_own_reboot_takes_it_with_the_web_away_and_after_a_death_of_t
     rig.blobs.close()  # all that it needs is on the dom0
     rig.kill()
     rig.start()
+
+    def listens() -> bool:  # keys are lost until the new agent has the console
+        rig.type(domu, "echo listens\n")
+        time.sleep(1)
+        return "listens" in rig.record(domu)
+
+    until(listens, "the console after the restart")
     rig.type(domu, "reboot\n")
     assert [body["entry"] for body in boots(rig, domu, 2)] == ["Linux", "Newer"]
     once(rig, order)
