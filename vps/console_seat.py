@@ -9,7 +9,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -327,9 +327,7 @@ class Connection:
                 if task in done:
                     task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)
 
     async def _listen(self, receive: Callable[[], Awaitable[MutableMapping[str, Any]]]) -> None:
         while True:
@@ -409,6 +407,19 @@ class Connection:
                 if not await self.line.keys(self.seat.domu_id, self.id, self._n, data):
                     self._typed.clear()
                     self.outbox.put({"type": "silent", "seconds": 0})
+
+
+async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they have ended; what they raised is dropped.
+
+    Once is not enough: a question to Redis whose patience ends just then takes the cancellation for its own timeout,
+    and the task goes on. The console of somebody who has left then stays at its seat.
+    """
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=1.0)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _ending(data: bytes) -> dict[str, Any]:

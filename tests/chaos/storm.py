@@ -186,8 +186,6 @@ class Storm:
             try:
                 with browser.console(server) as console:
                     console.wait(f"\n{word}\n", 20)
-                    # Somebody else may be shown to type there: then one takes the keyboard, as on the page.
-                    console.socket.send(json.dumps({"type": "mode", "mode": "typing"}))
                     console.ask("echo after-the-storm", "\nafter-the-storm\n", 20)
                 if console.text.count("Berth simulated guest: boot 1 of this server") != 1:
                     found.append(f"{name}: the record of its console does not begin with its boot")
