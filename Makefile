@@ -28,6 +28,7 @@ check: $(VENV)/dev.stamp ## form, types, migrations, seams
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+	$(PY) -m bandit -q -c pyproject.toml -r vps accounts manage.py
 	DJANGO_SETTINGS_MODULE=tests.settings $(PY) manage.py makemigrations --check --dry-run
 	$(PY) -m pytest -q tests/test_seams.py
 
