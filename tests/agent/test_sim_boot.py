@@ -148,7 +148,9 @@ UNREADABLE = [
     pytest.param("pv64", sim_kernels.linux()[:200], id="truncated"),
     pytest.param("pv64", sim_kernels.linux(wide=False), id="32 bits by the 64-bit loader"),
     pytest.param("pv64", sim_kernels.linux(pv=False, pvh=True), id="PVH only by the PV loader"),
-    pytest.param("pvh", sim_kernels.linux(), id="PV only by the PVH loader"),
+    pytest.param(
+        "pvh", kernels.linux_bzimage("gzip", elf=sim_kernels.linux()), id="PV only by the PVH loader"
+    ),
 ]
 
 
