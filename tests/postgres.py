@@ -56,7 +56,7 @@ def server() -> Iterator[str]:
     quiet = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL}
     subprocess.run([bin_folder / "initdb", "--no-sync", *made], check=True, **quiet)
     # Nothing of it is to last, so nothing is synced to disk.
-    options = ["fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=200"]
+    options = ["fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=300"]
     process = subprocess.Popen(
         [
             bin_folder / "postgres",
