@@ -118,7 +118,8 @@ def test_a_kernel_of_the_wrong_bitness_is_refused_by_what_the_dom0_told(
     path = tmp_path / "netbsd-i386"
     path.write_bytes(kernels.netbsd("i386", config="XEN3PAE_DOMU"))
     version = site.version(path, "wrong-bitness")
-    before = server.page
+    serial = f"from vps.models import Domu; print(Domu.objects.get(pk='{server.id}').menu_serial)"
+    before = site.manage(serial)
     page = way.choose(site.owner, server.address, version, expect=409)
     assert f"{DOM0}'s Xen runs no 32-bit PV guests; take a 64-bit kernel." in page.text
-    assert server.page == before, "nothing was saved"
+    assert site.manage(serial) == before, "nothing was saved"
