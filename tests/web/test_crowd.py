@@ -22,7 +22,6 @@ PROCESSES = 2
 ASK = 200  # servers, all at once
 FIT = 100  # as many fit into the quota of their tenant; each is approved twice, all at once
 ROOM = 90  # and so many have room on the dom0
-NOT_YET = os.environ.get("BERTH_CROWD") != "1"
 
 
 class Process:
@@ -59,12 +58,7 @@ class Process:
         self.process.communicate()
 
 
-@pytest.fixture(
-    params=[
-        "sqlite",
-        pytest.param("postgres", marks=pytest.mark.skipif(NOT_YET, reason="not seen yet: BERTH_CROWD=1")),
-    ]
-)
+@pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'crowd.sqlite3'}"
