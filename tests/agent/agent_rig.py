@@ -225,6 +225,11 @@ class Rig:
         """The newest inventory."""
         return until(lambda: self.bodies(ReportKind.INVENTORY), "an inventory")[-1]
 
+    def counted(self, domu: Description) -> int | None:
+        """The boots of a domU in the newest inventory."""
+        rows = [row for row in self.inventory()["domus"] if row["id"] == str(domu.id)]
+        return rows[0]["boots"] if rows else None
+
     # -- domUs
 
     def kernel(self, release: str = "6.1.0-test") -> BlobRef:

@@ -329,7 +329,7 @@ def test_a_menu_saved_meanwhile_is_not_overruled(rig: Rig) -> None:
     rig.type(domu, "xenstore-write data/berth/up 1\n")
     end = tried(rig, order)
     assert (end["outcome"], end["default"]) == ("healthy", False)
-    assert rig.inventory()["domus"][0]["menu_serial"] == 3
+    until(lambda: rig.inventory()["domus"][0]["menu_serial"] == 3, "the newest menu stays")
 
 
 def test_one_boot_only_is_not_watched(rig: Rig) -> None:
