@@ -269,7 +269,7 @@ if BERTH_S3_BUCKET:
             "access_key": secret("BERTH_S3_ACCESS_KEY"),
             "secret_key": secret("BERTH_S3_SECRET_KEY"),
             "verify": env.str("BERTH_S3_CA_FILE", default="") or None,
-            "file_overwrite": True,  # names are sums, or made by chance
+            "file_overwrite": False,  # what is removed must not take with it what comes again under its name
             "max_memory_size": 1024 * 1024,  # of a file that is read; more goes to disk
             "client_config": S3Config(
                 signature_version="s3v4",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ import httpx
 import pytest
 from botocore.config import Config
 from django.core.files.storage import default_storage
+from django.utils import timezone
 from storages.backends.s3 import S3Storage
 
 from accounts.models import Membership, Role, Tenant, User
 from accounts.models.quota import grant_default
 from tests.kernels import netbsd
-from vps import pieces, tasks, uploads
-from vps.models import KernelVersion, Upload, UploadPiece
+from vps import pieces, tasks, unneeded, uploads
+from vps.models import Blob, KernelVersion, Upload, UploadPiece
 from vps.quickstart import ports
 from vps.storage import keep_file, pieces_of
 
@@ -70,7 +72,7 @@ def storage(endpoint: str, settings: Any, tmp_path: Path) -> Iterator[Any]:
     settings.BERTH_S3_BUCKET = "berth"
     options = {
         "bucket_name": "berth", "endpoint_url": endpoint, "region_name": "us-east-1",
-        "access_key": "x", "secret_key": "x", "file_overwrite": True, "max_memory_size": 1024,
+        "access_key": "x", "secret_key": "x", "file_overwrite": False, "max_memory_size": 1024,
         "client_config": Config(signature_version="s3v4", s3={"addressing_style": "path"}),
     }  # fmt: skip
     settings.STORAGES = {
@@ -218,6 +220,30 @@ def test_abandoned_and_left_pieces_are_removed(tenant: Tenant, person: User, sto
     assert uploads.forget_abandoned() == 1
     assert {piece.upload_id for piece in UploadPiece.objects.all()} == {going_on.pk}
     assert len(keys(storage)) == 1
+
+
+def test_a_file_that_comes_again_while_it_is_removed_stays(
+    storage: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
+) -> None:
+    def keep() -> Blob:
+        path = tmp_path / "file"
+        path.write_bytes(b"a kernel")
+        return keep_file(path)
+
+    blob, kept = keep(), []
+    delete = S3Storage.delete
+
+    def delete_late(self: S3Storage, name: str) -> None:
+        kept.append(keep())
+        delete(self, name)
+
+    monkeypatch.setattr(S3Storage, "delete", delete_late)
+    Blob.objects.update(unneeded_since=timezone.now() - timedelta(days=1000))
+    with django_capture_on_commit_callbacks(execute=True):
+        assert unneeded._remove(blob.pk, timezone.now())
+    again = Blob.objects.get()
+    assert kept == [again] and again.name != blob.name
+    assert b"".join(pieces_of(again)) == b"a kernel"
 
 
 def test_a_blob_is_given_from_any_offset(storage: Any, tmp_path: Path) -> None:
