@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-START_LIMIT = 330.0  # seconds; the first start makes database and static files, on a machine that is busy
+START_LIMIT = 180.0  # seconds; the first start makes database and static files
 
 
 @dataclass(frozen=True)

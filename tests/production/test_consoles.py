@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import statistics
 import time
@@ -13,28 +12,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.production.layout import Layout
-from tests.production.people import operator_of, owner_of, running_server
+from tests.production.people import running_server
 from tests.story.browser import Browser, Console
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 PASSWORD = "correct horse battery"
-
-
-def promised() -> float:
-    """Seconds: one; on a machine that cannot keep up (as when all tests run at once) what is bearable there."""
-    return 1.0 if os.getloadavg()[0] < 2 * (os.cpu_count() or 1) else 4.0
-
-
-@pytest.fixture(scope="module")
-def operator(site: Layout) -> Iterator[Browser]:
-    with contextlib.closing(operator_of(site)) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def owner(site: Layout) -> Iterator[Browser]:
-    with contextlib.closing(owner_of(site)) as browser:
-        yield browser
+PROMISED = 1.0  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +103,7 @@ def test_who_lost_a_right_is_out_within_a_second(
     print(f"\n{how.__name__}: the console was closed {took:.2f} s after the click's answer (code {code})")
     record_property("seconds", round(took, 3))
     assert (code, why) == (4403, ["rights"])
-    assert took < promised()
+    assert took < PROMISED
 
 
 def test_a_suspended_tenant_types_no_more(
@@ -145,7 +128,7 @@ def test_a_suspended_tenant_types_no_more(
             lift = operator.get(page.address)
             operator.submit(lift.form(action="/lift/"))
     print(f"\nsuspended: typing ended {took:.2f} s after the click's answer")
-    assert took < promised()
+    assert took < PROMISED
 
 
 def test_tickets_of_all_are_counted_over_the_web_nodes(

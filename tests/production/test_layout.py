@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import threading
 import time
 import tomllib
-from collections.abc import Iterator
 from contextlib import ExitStack
 from uuid import UUID
 
@@ -17,25 +15,13 @@ import redis
 
 from tests.kernels import linux_bzimage
 from tests.production.layout import BUCKET, Layout, enrol, lose_the_dom0, programs, redis_up, storage
-from tests.production.people import Sending, boot, operator_of, owner_of
+from tests.production.people import Sending, boot
 from tests.story import way
 from tests.story.browser import Browser
 from vps.xen.messages import redis_user
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 PIECE = 400  # the kernel has some 3 kB
-
-
-@pytest.fixture(scope="module")
-def operator(site: Layout) -> Iterator[Browser]:
-    with contextlib.closing(operator_of(site)) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def owner(site: Layout) -> Iterator[Browser]:
-    with contextlib.closing(owner_of(site)) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

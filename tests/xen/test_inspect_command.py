@@ -213,7 +213,7 @@ def test_time_that_ends_is_a_refusal(file: Callable[[bytes], Path]) -> None:
         "i.unwrap = spin\n"
         f"sys.exit(m.main([{str(file(netbsd()))!r}]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", ask], cwd=TREE, capture_output=True, text=True, timeout=110)
+    done = subprocess.run([sys.executable, "-c", ask], cwd=TREE, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, done.stderr
     assert json.loads(done.stdout)["code"] == "no-time"
 

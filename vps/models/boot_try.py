@@ -243,19 +243,7 @@ def try_once(
         what = Try(menu_type(fresh, menu), boot, seconds, tuple(signs), keep, once)
         Try.of(what.as_dict())  # as the dom0 will read it
         operation = fresh.order(Verb.TRY, by, seen=seen, **{"try": what.as_dict()})
-        tried = BootTry.objects.create(
-            domu=fresh,
-            operation=operation,
-            menu=menu,
-            title=name_of(boot)[0],
-            label=name_of(boot)[1],
-            back=name_of(saved)[0],
-            seconds=seconds,
-            signs=[sign.as_dict() for sign in signs],
-            keep=keep,
-            by=by,
-            call_sha256=call_sha256,
-        )
+        tried = _put_down(operation, what, menu, saved, by, keep=keep, call_sha256=call_sha256)
     domu.refresh_from_db()
     return tried
 
@@ -282,18 +270,27 @@ def arm(domu: Domu, menu: BootMenu, by: User | None, *, seen: Generation | None 
             )
         what = Try(menu_type(fresh, menu), boot, MIN_SECONDS, once=True)
         operation = fresh.order(Verb.ARM, by, seen=seen, **{"try": what.as_dict()})
-        tried = BootTry.objects.create(
-            domu=fresh,
-            operation=operation,
-            menu=menu,
-            title=name_of(boot)[0],
-            label=name_of(boot)[1],
-            back=name_of(saved)[0],
-            seconds=what.seconds,
-            by=by,
-        )
+        tried = _put_down(operation, what, menu, saved, by)
     domu.refresh_from_db()
     return tried
+
+
+def _put_down(
+    operation: Operation, what: Try, menu: BootMenu, saved: Boot, by: User | None, **fields: Any
+) -> BootTry:
+    title, label = name_of(what.boot)
+    return BootTry.objects.create(
+        domu=operation.domu,
+        operation=operation,
+        menu=menu,
+        title=title,
+        label=label,
+        back=name_of(saved)[0],
+        seconds=what.seconds,
+        signs=[sign.as_dict() for sign in what.signs],
+        by=by,
+        **fields,
+    )
 
 
 def disarm(domu: Domu, by: User | None) -> Operation:

@@ -35,7 +35,7 @@ from vps.quickstart.readiness import Waiting
 from vps.quickstart.supervisor import Child, DoesNotStayUp, Supervisor, how_it_ended
 
 OLDEST_PYTHON = (3, 11)
-READY_LIMIT = 300.0  # seconds until a start that does not get ready is given up
+READY_LIMIT = 120.0  # seconds until a start that does not get ready is given up
 HINT_EVERY = 15.0  # seconds between words to a person who waits
 COMMAND_LIMIT = 300.0  # seconds for one management command
 TRIES = 4  # ends in a row of one child before Ready, after which the start is given up
