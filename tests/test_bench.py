@@ -15,6 +15,7 @@ NAMES = {
     "upload": ["upload against write, hash, fsync in a loop"],
     "pages": ["500 servers in one page, their owner, sqlite", "page 1 of 20,000, sqlite"],
     "inventories": ["inventories of 160 servers, all as before"],
+    "clicks": ["click to xl started, median", "click to journal, many at once"],
     "memory": ["all of the web side, after use", "an agent, after use"],
 }
 

@@ -16,6 +16,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vps.settings")
 from django.conf import settings
 
 from vps.middleware import request_id
+from vps.pulse import WorkerPulse
 
 app = Celery("berth")
 app.conf.update(
@@ -45,6 +46,7 @@ app.conf.update(
     timezone="UTC",
 )
 app.autodiscover_tasks(["vps", "accounts"])
+app.steps["consumer"].add(WorkerPulse)
 
 
 # The id of the click goes with the task, so that the worker's log carries it too. An order has it in its envelope.

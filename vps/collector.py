@@ -12,6 +12,7 @@ from django.db import DatabaseError, close_old_connections
 
 from vps import dispatch, reports
 from vps.models import Dom0
+from vps.pulse import beat
 from vps.redis import client
 from vps.sweep import sweep
 from vps.xen.messages import Channels, NoteKind
@@ -27,6 +28,7 @@ def collect(stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             round_of_reports(BLOCK_MS)
+            beat("collect")
         except (redis.RedisError, DatabaseError) as error:
             log.warning("collecting reports: %s", error)
             close_old_connections()
@@ -38,6 +40,7 @@ def sweep_forever(stop: threading.Event, every: float) -> None:
     while not stop.is_set():
         try:
             sweep()
+            beat("sweep")
         except (redis.RedisError, DatabaseError) as error:
             log.warning("sweeping: %s", error)
             close_old_connections()

@@ -312,6 +312,9 @@ BERTH_CONSOLES_PER_USER = env.int("BERTH_CONSOLES_PER_USER", default=10)
 BERTH_CONSOLES_PER_SERVER = env.int("BERTH_CONSOLES_PER_SERVER", default=20)
 BERTH_CONSOLE_IDLE = env.int("BERTH_CONSOLE_IDLE", default=3600)
 
+# Where worker and collector write that they are alive, for the health checks of containers; empty: nowhere.
+BERTH_PULSE_DIR = env.str("BERTH_PULSE_DIR", default="")
+
 # Days.
 BERTH_REQUEST_DAYS = env.int("BERTH_REQUEST_DAYS", default=14)  # a request that nobody decided
 BERTH_UNCONFIRMED_DAYS = env.int("BERTH_UNCONFIRMED_DAYS", default=14)  # a sign-up that nobody confirmed
