@@ -501,7 +501,8 @@ def test_every_address_is_in_the_table() -> None:
 WEB_SOCKET = ("", "", "watch", "type", "type", "type", "watch")
 
 
-@pytest.mark.django_db
+# The rights close their connection, as in the gateway; within a transaction PostgreSQL would have lost it.
+@pytest.mark.django_db(transaction=True)
 def test_the_web_socket_gives_what_the_table_says(cast: Cast, world: World, browser: Browser) -> None:
     got = {}
     for name, person in people(cast).items():

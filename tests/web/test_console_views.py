@@ -191,6 +191,8 @@ def seat_of(user: User, domu: Domu) -> tuple[Client, Seat]:
     return client, found[0]
 
 
+# The rights close their connection, as in the gateway; within a transaction PostgreSQL would have lost it.
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     "change",
     [
@@ -224,6 +226,7 @@ def test_who_may_not_stay(domu: Domu, change: str) -> None:
     assert set(found) == ({other} if change != "loses the server" else set())
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("change", "may_type"),
     [
@@ -248,6 +251,7 @@ def test_who_may_still_type(domu: Domu, change: dict[str, str], may_type: bool) 
     assert access.may_type is may_type
 
 
+@pytest.mark.django_db(transaction=True)
 def test_check_asks_a_constant_number_of_queries(domu: Domu, django_assert_max_num_queries: object) -> None:
     seats = {seat_of(person(f"user{n}", domu.tenant), domu)[1] for n in range(8)}
     with django_assert_max_num_queries(7):  # type: ignore[operator]

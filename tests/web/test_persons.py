@@ -53,6 +53,8 @@ def test_a_person_is_shown_with_tenants_and_factors(cast: Cast, operator: Client
     assert "TOTP" in own and "Close the account" not in own
 
 
+# The rights close their connection, as in the gateway; within a transaction PostgreSQL would have lost it.
+@pytest.mark.django_db(transaction=True)
 def test_closing_an_account_ends_sessions_and_consoles(cast: Cast, operator: Client, domu: Domu) -> None:
     client = Client()
     client.post(reverse("login"), {"login": "owner@example.org", "password": PASSWORD})

@@ -163,7 +163,8 @@ def _size(memory_mib: int | None, vcpus: int, disk_mib: int | None, language: st
 def wanted(amounts: dict[str, int], kind: str) -> SafeString:
     """Amounts of a request of this kind, each with its name: `1 GiB of memory`, for quota `+ 2 servers`."""
     plus = "+ " if kind == Request.Kind.QUOTA else ""
-    parts = [(f"{plus}{named(name, amount)}",) for name, amount in amounts.items() if amount]
+    order = [resource for resource in Resource if amounts.get(resource)]  # PostgreSQL keeps no order of keys
+    parts = [(f"{plus}{named(name, amounts[name])}",) for name in order]
     dot = mark_safe(' <span class="dot">·</span> ')
     return format_html('<span class="size">{}</span>', format_html_join(dot, "{}", parts))
 
