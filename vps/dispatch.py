@@ -61,6 +61,11 @@ def send(operation: Operation) -> bool:
         return False
     if row.cancel_asked_at:
         return send_cancel(row)  # its order may have been lost, and shall not come now
+    return send_new(row)
+
+
+def send_new(row: Operation) -> bool:
+    """Send an operation that was committed just now, as it is here; False when Redis is away."""
     try:
         if not row.envelope:
             row = _seal(row)
@@ -70,8 +75,9 @@ def send(operation: Operation) -> bool:
     except (redis.RedisError, OperationalError, OSError) as error:
         log.warning("operation %s stays queued, Redis is away: %s", row.pk, error)
         return False
-    Operation.objects.filter(pk=row.pk).update(sent_at=timezone.now(), tries=row.tries + 1)
-    row.move(State.SENT)
+    sent = {"sent_at": timezone.now(), "tries": row.tries + 1}
+    if row.state != State.QUEUED or not row.move(State.SENT, **sent):
+        Operation.objects.filter(pk=row.pk).update(**sent)
     log.info("sent %s %s to %s, request %s", row.verb, row.pk, row.dom0_id, row.request_id)
     return True
 
@@ -82,8 +88,10 @@ def _seal(row: Operation) -> Operation:
     envelope = signing_key().seal(row.order(not_after, head()))
     # Whoever ends one that has no envelope yet says that nothing was done: then nothing may be.
     rows = Operation.objects.filter(pk=row.pk, envelope="", state__in=OPEN)
-    rows.update(envelope=envelope, not_after=not_after)
-    row.refresh_from_db()
+    if rows.update(envelope=envelope, not_after=not_after):
+        row.envelope, row.not_after = envelope, not_after
+    else:
+        row.refresh_from_db()
     return row
 
 

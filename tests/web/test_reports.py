@@ -21,7 +21,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is rung here: on-commit hooks do not run in a test's transaction anyway."""
-    monkeypatch.setattr(dispatch, "send", lambda operation: True)
+    for name in ("send", "send_new"):
+        monkeypatch.setattr(dispatch, name, lambda operation: True)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.db import models, transaction
 from django.utils import timezone
@@ -151,6 +152,8 @@ class Domu(models.Model):
 
     objects = DomuQuerySet.as_manager()
     OPEN_OPERATION = models.Prefetch("operations", Operation.objects.open(), to_attr="open_operations")
+    open_operations: list[Operation]
+    _boot: Boot | None = None  # read once; rows of menus are never changed
 
     class Meta:
         ordering = ["name"]
@@ -253,10 +256,13 @@ class Domu(models.Model):
 
     def boot(self) -> Boot:
         """The saved menu, as it will be written."""
+        if self._boot is not None and self._boot.serial == self.menu_serial:
+            return self._boot
         menu = self.menus.filter(serial=self.menu_serial).first()
         if menu is None:
             return Boot(method=BootMethod(self.boot_method), serial=0)
-        return Boot.of(menu.boot)
+        self._boot = Boot.of(menu.boot)
+        return self._boot
 
     # The verbs. Each checks, raises the generation, writes operation and event, and rings after the commit.
 
@@ -284,8 +290,9 @@ class Domu(models.Model):
         from vps import dispatch
 
         with transaction.atomic():
-            fresh = Domu.objects.select_for_update().get(pk=self.pk)
+            fresh = Domu._locked(self.pk)
             open_one = fresh._open_for_update()
+            fresh.open_operations = [open_one] if open_one else []
             fresh._check(verb, open_one)
             fresh._check_seen(seen)
             if open_one is not None:
@@ -328,9 +335,16 @@ class Domu(models.Model):
                 before=before,
                 after={"wanted": fresh.wanted},
             )
-            transaction.on_commit(lambda: dispatch.send(operation))
-        self.refresh_from_db()
+            transaction.on_commit(lambda: dispatch.send_new(operation))
+        for field in self._meta.concrete_fields:  # as it was written, and not read once more
+            setattr(self, field.attname, getattr(fresh, field.attname))
         return operation
+
+    @classmethod
+    def _locked(cls, pk: UUID) -> Domu:
+        """The row, locked until the transaction ends; its tenant and dom0 with it, but not locked."""
+        rows = cls.objects.select_related("tenant", "dom0")
+        return rows.select_for_update(of=("self",)).get(pk=pk)
 
     def check_verb(self, verb: Verb) -> None:
         """Raises Conflict when the verb would not be taken now; the row is locked."""
