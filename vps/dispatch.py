@@ -54,6 +54,35 @@ def ring(dom0_id: UUID, envelope: str) -> None:
     _bell().send_task("order", args=[envelope], queue=queue, ignore_result=True, retry=False)
 
 
+def not_after() -> int | None:
+    """Until when a dom0 may take an order of now (Redis TIME, ms); None when Redis is away."""
+    try:
+        return now_ms() + settings.BERTH_ORDER_LIFETIME * 1000
+    except redis.RedisError as error:
+        log.warning("an order waits for the sweep, Redis is away: %s", error)
+        return None
+
+
+def seal_new(row: Operation, until: int) -> None:
+    """Seal an operation that is about to be written, so that it is written once: as sent.
+
+    Should this process die between the commit and `send_new`, the sweep sends it: nobody accepted it.
+    """
+    row.envelope, row.not_after = signing_key().seal(row.order(until, head())), until
+    row.state, row.sent_at, row.tries = State.SENT, timezone.now(), 1
+
+
+def send_new(row: Operation) -> None:
+    """Put on its dom0's queue what was sealed before its commit; queued again when Redis is away."""
+    try:
+        ring(row.dom0_id, row.envelope)
+    except (redis.RedisError, OperationalError, OSError) as error:
+        log.warning("operation %s stays queued, Redis is away: %s", row.pk, error)
+        Operation.objects.filter(pk=row.pk, state=State.SENT).update(state=State.QUEUED)
+        return
+    log.info("sent %s %s to %s, request %s", row.verb, row.pk, row.dom0_id, row.request_id)
+
+
 def send(operation: Operation) -> bool:
     """Send an operation that is queued, or send it again; False when Redis is away (the sweep tries again)."""
     row = Operation.objects.filter(pk=operation.pk).first()
@@ -61,11 +90,6 @@ def send(operation: Operation) -> bool:
         return False
     if row.cancel_asked_at:
         return send_cancel(row)  # its order may have been lost, and shall not come now
-    return send_new(row)
-
-
-def send_new(row: Operation) -> bool:
-    """Send an operation that was committed just now, as it is here; False when Redis is away."""
     try:
         if not row.envelope:
             row = _seal(row)
@@ -84,12 +108,12 @@ def send_new(row: Operation) -> bool:
 
 def _seal(row: Operation) -> Operation:
     """Make the envelope; whoever comes second takes the first one's."""
-    not_after = now_ms() + settings.BERTH_ORDER_LIFETIME * 1000
-    envelope = signing_key().seal(row.order(not_after, head()))
+    until = now_ms() + settings.BERTH_ORDER_LIFETIME * 1000
+    envelope = signing_key().seal(row.order(until, head()))
     # Whoever ends one that has no envelope yet says that nothing was done: then nothing may be.
     rows = Operation.objects.filter(pk=row.pk, envelope="", state__in=OPEN)
-    if rows.update(envelope=envelope, not_after=not_after):
-        row.envelope, row.not_after = envelope, not_after
+    if rows.update(envelope=envelope, not_after=until):
+        row.envelope, row.not_after = envelope, until
     else:
         row.refresh_from_db()
     return row

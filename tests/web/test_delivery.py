@@ -82,6 +82,35 @@ def test_redis_away_leaves_it_queued_and_the_sweep_sends_it(
     assert row.state == State.SENT
 
 
+def test_what_could_not_be_put_on_the_queue_is_queued_and_sent_to_the_letter(
+    dom0: Dom0, domu: Domu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(dispatch, "ring", _away)
+        row = domu.order(Verb.DESTROY, None)
+    row.refresh_from_db()
+    assert row.state == State.QUEUED and queued(dom0) == []
+    assert sweep()["sent"] == 1
+    assert queued(dom0) == [row.envelope]
+    row.refresh_from_db()
+    assert row.state == State.SENT
+
+
+def test_a_web_that_dies_between_commit_and_sending_loses_nothing(
+    dom0: Dom0, domu: Domu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(row: Operation) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(dispatch, "send_new", die)
+        domu.order(Verb.DESTROY, None)
+    assert sweep()["sent"] == 0 and queued(dom0) == []
+    Operation.objects.update(sent_at=timezone.now() - timedelta(seconds=11))
+    assert sweep()["sent"] == 1
+    assert queued(dom0) == [Operation.objects.get().envelope]
+
+
 def test_nobody_accepted_it_so_it_is_sent_again(dom0: Dom0, domu: Domu) -> None:
     row = domu.order(Verb.DESTROY, None)
     assert sweep()["sent"] == 0

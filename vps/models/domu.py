@@ -289,6 +289,7 @@ class Domu(models.Model):
         """
         from vps import dispatch
 
+        until = dispatch.not_after()  # asked before anything is locked
         with transaction.atomic():
             fresh = Domu._locked(self.pk)
             open_one = fresh._open_for_update()
@@ -311,7 +312,7 @@ class Domu(models.Model):
             if verb in WANTS:
                 fresh.wanted = WANTS[verb].value
             fresh.save(update_fields=["n", "wanted"])
-            operation = Operation.objects.create(
+            operation = Operation(
                 domu=fresh,
                 dom0=fresh.dom0,
                 verb=verb.value,
@@ -323,6 +324,9 @@ class Domu(models.Model):
                 reason=reason,
                 request_id=request_id.get(),
             )
+            if until is not None:
+                dispatch.seal_new(operation, until)
+            operation.save(force_insert=True)
             Event.record(
                 f"domu.{verb.value}",
                 str(ASKED[verb]) % {"name": fresh.name},
@@ -335,7 +339,8 @@ class Domu(models.Model):
                 before=before,
                 after={"wanted": fresh.wanted},
             )
-            transaction.on_commit(lambda: dispatch.send_new(operation))
+            send = dispatch.send if until is None else dispatch.send_new
+            transaction.on_commit(lambda: send(operation))
         for field in self._meta.concrete_fields:  # as it was written, and not read once more
             setattr(self, field.attname, getattr(fresh, field.attname))
         return operation
