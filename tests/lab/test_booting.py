@@ -5,6 +5,7 @@ Each case reads the guest's own words. The table of docs/boot-matrix.md comes fr
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,13 +88,20 @@ def test_a_kernel_that_panics_is_told_and_built_anew(site: Site, server: Server)
         wait_until("a second boot", lambda: server.boots >= before + 2, SLOW, pause=1)
 
 
-def test_a_pvh_kernel_boots_directly(site: Site, server: Server) -> None:
-    """Debian's i386 kernel can start as PVH only. (Through the loader: test_loaders.py, without the product.)"""
-    version = site.version(debian("linux-686-pae"), "i386-pvh", catalogue=True)
-    server.choose(version, "console=hvc0 berth.name=pvh", "direct")
-    with server.started() as console:
-        text = console.wait(NO_ROOT.format(name="pvh"), SLOW)
-    assert "Hypervisor detected: Xen HVM" in text or "Booting paravirtualized kernel on Xen PVH" in text
+def test_a_pvh_kernel_boots_directly(site: Site, server: Server, tmp_path: Path) -> None:
+    """Debian's amd64 kernel without the note of its PV entry, so that it can start as PVH only.
+
+    Debian's i386 kernel is so by itself; under QEMU's emulated SVM it comes no further than its first CPUID
+    (docs/lab.md). Through the loader: test_loaders.py, without the product.
+    """
+    entry, other = (struct.pack("<III4s", 4, 8, note, b"Xen\0") for note in (1, 99))
+    content = guests().elf.read_bytes()
+    assert content.count(entry) == 1
+    path = tmp_path / "vmlinux-pvh"
+    path.write_bytes(content.replace(entry, other))
+    version = site.version(path, "pvh-only", catalogue=True, ramdisk=guests().ramdisk)
+    text = boot(server, version, "pvh", "direct")
+    assert "Booting paravirtualized kernel on Xen PVH" in text
 
 
 @pytest.mark.lab_ci
