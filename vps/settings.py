@@ -134,7 +134,7 @@ DATABASES = {
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
-        "timeout": 120,  # seconds: with two hundred writers at once the last one waits for all others
+        "timeout": 60,  # seconds: with two hundred writers at once the last one waits for all others, some 20 s
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
 else:
