@@ -80,7 +80,7 @@ def mutate(data: bytes, room: int, seed: int) -> bytes:
         return bytes(atheris.Mutate(data, room))
     try:
         made = dice.choice(list(RULES.values()))(bytes(data), dice)
-    except (struct.error, IndexError, ValueError):
+    except (struct.error, IndexError, ValueError, OverflowError):
         return bytes(atheris.Mutate(data, room))  # no ELF file, or one that the rule finds nothing in
     return made if len(made) <= room else bytes(atheris.Mutate(data, room))
 
