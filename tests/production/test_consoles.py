@@ -114,7 +114,7 @@ def test_a_suspended_tenant_types_no_more(
     page = operator.get(operator.get("/tenants/").link(r"^Example$"))
     with browser.console(server) as console:
         console.wait(r"/ #", 60)
-        form = operator.get(page.address.rstrip("/") + "/suspend/").form(having="why")
+        form = operator.get(f"{page.address}suspend/").form(having="why")
         operator.submit(form, why="The bill of May is open.")
         gone_at, seen = time.monotonic(), len(console.told)
         try:
@@ -125,7 +125,7 @@ def test_a_suspended_tenant_types_no_more(
             assert told["may_type"] is False and told["mode"] == "watching"
             assert "typed-by-nobody" not in console.text
         finally:
-            lift = operator.get(page.address)
+            lift = operator.get(f"{page.address}lift/")
             operator.submit(lift.form(action="/lift/"))
     print(f"\nsuspended: typing ended {took:.2f} s after the click's answer")
     assert took < PROMISED

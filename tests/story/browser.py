@@ -189,9 +189,12 @@ class Browser:
             raise NotAsExpected(f"{page.address} answered {page.status}, not {status}: {page.text[:600]}")
         return page
 
-    def log_in(self, email: str, password: str) -> Page:
+    def log_in(self, email: str, password: str, code: Callable[[], str] | None = None) -> Page:
+        """`code` gives what an authenticator app shows, for whoever has a second factor."""
         page = self.get("/log-in/")
         page = self.submit(page.form(having="password"), login=email, password=password)
+        if code is not None:
+            page = self.submit(page.form(having="code"), code=code())
         if "/log-in/" in page.address:
             raise NotAsExpected(f"{email} could not log in: {page.text[:300]}")
         return page
