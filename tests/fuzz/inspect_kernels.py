@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import struct
 import sys
 import time
 from pathlib import Path
@@ -26,7 +25,7 @@ with atheris.instrument_imports(include=["vps.xen.inspect"]):
 from tests import kernels
 from tests.oracle.differences import PV, PVH, agrees
 from tests.oracle.library import NoOracle, Oracle
-from tests.oracle.mutants import RULES, synthetic
+from tests.oracle.mutants import NOTHING_THERE, RULES, synthetic
 from vps.xen.inspect import Plain
 
 ROOM = 8 << 20  # bytes that a file may unpack to here: the limits themselves are tested elsewhere
@@ -80,7 +79,7 @@ def mutate(data: bytes, room: int, seed: int) -> bytes:
         return bytes(atheris.Mutate(data, room))
     try:
         made = dice.choice(list(RULES.values()))(bytes(data), dice)
-    except (struct.error, IndexError, ValueError, OverflowError):
+    except NOTHING_THERE:
         return bytes(atheris.Mutate(data, room))  # no ELF file, or one that the rule finds nothing in
     return made if len(made) <= room else bytes(atheris.Mutate(data, room))
 

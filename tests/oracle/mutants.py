@@ -423,27 +423,37 @@ def image_bits(image: bytes, dice: random.Random) -> bytes:
 PACKING = ("recompression", "gzipped", "nested", "concatenated", "packed bits", "payload", "payload bits")
 
 
+# The base has nothing that this rule changes: the next one may have.
+NOTHING_THERE = (struct.error, IndexError, ValueError, OverflowError)
+
+
 def full_size(images: dict[str, tuple[bytes, bytes]], numbers: range, seed: int = 1) -> Iterator[Mutant]:
     """Mutants of real kernels by every rule: `images` are files and the ELF kernels in them."""
     names = sorted(images)
     rules = ["image bits", "image cut short", "image trailing", *RULES]
     for number in numbers:
         rule = rules[number % len(rules)]
-        base = names[(number + number // len(rules)) % len(names)]
-        dice = random.Random(f"{seed}/full/{rule}/{base}/{number}")
-        image, elf = images[base]
-        if rule in OUTSIDE:
-            data = OUTSIDE[rule](image, dice)
-        else:
-            data = RULES[rule](elf, dice)
-            wrapping = dice.choice(("plain", "plain", "gzip", "lz4", "zstd"))
-            if rule in PACKING or wrapping == "plain":
-                pass
-            elif wrapping == "gzip":
-                data = zlib.compress(data, 1, wbits=31)
-            else:
-                data = kernels.linux_bzimage(wrapping, elf=data)
-        yield Mutant(f"full size: {rule}", base, number, data)
+        for shift in range(len(names)):
+            base = names[(number + number // len(rules) + shift) % len(names)]
+            dice = random.Random(f"{seed}/full/{rule}/{base}/{number}")
+            try:
+                data = _full_size(rule, *images[base], dice)
+            except NOTHING_THERE:
+                continue
+            yield Mutant(f"full size: {rule}", base, number, data)
+            break
+
+
+def _full_size(rule: str, image: bytes, elf: bytes, dice: random.Random) -> bytes:
+    if rule in OUTSIDE:
+        return OUTSIDE[rule](image, dice)
+    data = RULES[rule](elf, dice)
+    wrapping = dice.choice(("plain", "plain", "gzip", "lz4", "zstd"))
+    if rule in PACKING or wrapping == "plain":
+        return data
+    if wrapping == "gzip":
+        return zlib.compress(data, 1, wbits=31)
+    return kernels.linux_bzimage(wrapping, elf=data)
 
 
 OUTSIDE: dict[str, Rule] = {
@@ -464,7 +474,7 @@ def mutants(bases: dict[str, bytes], numbers: range, seed: int = 1) -> Iterator[
             dice = random.Random(f"{seed}/{rule}/{base}/{number}")
             try:
                 data = make(bases[base], dice)
-            except (struct.error, IndexError, ValueError):
-                continue  # the base has nothing that this rule changes: the next one may have
+            except NOTHING_THERE:
+                continue
             yield Mutant(rule, base, number, data)
             break

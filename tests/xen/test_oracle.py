@@ -162,6 +162,15 @@ def test_each_difference_is_one(name: str, oracle: Oracle, monkeypatch: pytest.M
     assert agrees(way, inspect(kernel), answer) == name
 
 
+def test_bytes_behind_gzip_that_claim_much_room_are_a_difference(oracle: Oracle) -> None:
+    """A fuzzer's find: libxenguest makes the room that the last four bytes say, and boots from the beginning of it."""
+    kernel = kernels.compress(kernels.netbsd(), "gzip") + b"more" + (300 << 20).to_bytes(4, "little")
+    report, answer = inspect(kernel), oracle.ask(kernel)[0]
+    assert answer.accepted and agrees("direct_pv", report, answer) == "size"
+    assert report.reason and "8 bytes behind the end of the gzip data" in report.reason
+    assert "unpacks to 300 MiB; the limit is 256 MiB" in report.reason
+
+
 def test_a_raw_xen_binary_is_a_difference(oracle: Oracle) -> None:
     magic, flags = 0x336EC578, 0x10000 | 2 << 14
     words = (magic, flags, -(magic + flags) & 0xFFFFFFFF, 0x1000, 0x1000, 0, 0, 0x1000)

@@ -130,6 +130,14 @@ def _gzip_trouble(view: memoryview, claimed: int) -> Refusal:
             Code.UNPACKS_TOO_LARGE,
             f"The file unpacks to more than {mib(UNPACKED_LIMIT)}, which is the limit: use a smaller kernel.",
         )
+    if out.unused and UNPACKED_LIMIT < claimed <= XEN_UNPACKED_LIMIT:
+        # Xen would make that much room for it, and boot it.
+        return Refusal(
+            Code.UNPACKS_TOO_LARGE,
+            f"There are {out.unused} bytes behind the end of the gzip data, from which Xen takes it that this unpacks "
+            f"to {mib(claimed)}; the limit is {mib(UNPACKED_LIMIT)}: upload the file without them, or packed with "
+            "gzip anew.",
+        )
     if out.unused:
         return Refusal(
             Code.TRAILING_BYTES,
