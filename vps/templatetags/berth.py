@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any
 
@@ -24,9 +24,9 @@ from vps.xen.reconcile import Status
 register = template.Library()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Look:
-    """How a state looks: a shape of templates/parts/shape.html, a tone of berth.css, a word."""
+    """How a state looks: a shape of templates/parts/shape.html, a tone of berth.css, a word. There are few of them."""
 
     shape: str
     tone: str
@@ -113,9 +113,17 @@ def state(thing: object) -> SafeString:
 
 def state_of(look: Look, since: datetime | None) -> SafeString:
     """A state that was looked up already."""
-    word = look.word
     if since:
-        word = format_html(_("{word} since {when}"), word=word, when=ago(since))
+        return _state(look, format_html(_("{word} since {when}"), word=look.word, when=ago(since)))
+    return _plain_state(look, get_language())
+
+
+@lru_cache(maxsize=1000)
+def _plain_state(look: Look, language: str | None) -> SafeString:
+    return _state(look, look.word)
+
+
+def _state(look: Look, word: Any) -> SafeString:
     return format_html(
         '<span class="state tone-{}{}">{}<span class="word">{}</span></span>',
         look.tone,
@@ -206,29 +214,37 @@ def ago(moment: datetime | None) -> SafeString | str:
     """`3 min ago`, with the exact time on hover."""
     if moment is None:
         return _("never")
+    seconds = int((timezone.now() - moment).total_seconds())
+    unit = next(unit for unit, until in _UNITS if seconds < until)
+    return _ago(moment, max(0, seconds) // unit, unit, timezone.get_current_timezone_name(), get_language())
+
+
+# The unit, and the seconds up to which it is counted in.
+_UNITS = ((5, 5), (1, 60), (60, 3600), (3600, 48 * 3600), (86400, 14 * 86400), (10**9, 10**12))
+
+
+@lru_cache(maxsize=10_000)
+def _ago(moment: datetime, n: int, unit: int, zone: str, language: str | None) -> SafeString:
+    """It is the same for as long as a unit lasts, and lists ask for it for each line with each look."""
     exact = timezone.localtime(moment)
+    if unit == 5:
+        text = _("just now")
+    elif unit == 1:
+        text = _("%(n)d s ago") % {"n": n}
+    elif unit == 60:
+        text = _("%(n)d min ago") % {"n": n}
+    elif unit == 3600:
+        text = _("%(n)d h ago") % {"n": n}
+    elif unit == 86400:
+        text = ngettext("%(n)d day ago", "%(n)d days ago", n) % {"n": n}
+    else:
+        text = date_format(exact, "j M Y")
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
         exact.isoformat(timespec="seconds"),
         f"{exact:%Y-%m-%d %H:%M:%S %Z}",
-        _relative(timezone.now() - moment, exact),
+        text,
     )
-
-
-def _relative(passed: timedelta, exact: datetime) -> str:
-    seconds = int(passed.total_seconds())
-    if seconds < 5:
-        return _("just now")
-    if seconds < 60:
-        return _("%(n)d s ago") % {"n": seconds}
-    if seconds < 3600:
-        return _("%(n)d min ago") % {"n": seconds // 60}
-    if seconds < 48 * 3600:
-        return _("%(n)d h ago") % {"n": seconds // 3600}
-    days = seconds // 86400
-    if days < 14:
-        return ngettext("%(n)d day ago", "%(n)d days ago", days) % {"n": days}
-    return date_format(exact, "j M Y")
 
 
 @register.filter
