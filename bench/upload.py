@@ -2,7 +2,7 @@
 
     python bench/upload.py [--quick] [--mb 200] [--runs 3] [--json FILE]
 
-The product as `make run` starts it. The upload is sent as the page's script sends it, in pieces of 8 MiB, each of
+The product as `make run` starts it. The upload is sent as the page's script sends it, in pieces of 8 to 32 MiB, each of
 which is safe on the disk before it is answered. The loop takes the same pieces from the same file, on the same file
 system. Loop and upload take turns; medians. Memory is that of the web's processes, looked at all the time.
 """
@@ -61,15 +61,18 @@ def upload(browser: Browser, source: Path, name: str) -> tuple[float, float]:
         what = {"tenant": form.fields["tenant"], "kernel": name, "filename": name, "size": str(size)}
         where = browser.http.post(form.action, data=what, headers={**headers, "Referer": browser.web}).json()
         with closing(http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)) as connection:
+            most = where["piece"] // 4
             while where["offset"] < size:
                 file.seek(where["offset"])
-                piece = file.read(where["piece"])
+                piece, sent_at = file.read(most), time.perf_counter()
                 told = {**headers, "Upload-Offset": str(where["offset"])}
                 connection.request("PUT", where["url"], piece, told)
                 answer = connection.getresponse()
                 where = json.loads(answer.read())
                 if answer.status != 200:
                     raise SystemExit(f"A piece was answered with {answer.status}: {where}")
+                if time.perf_counter() - sent_at < 1:
+                    most = min(2 * most, where["piece"])
         safe = time.perf_counter() - began
     while browser.get(where["version"]).state not in ("can boot", "cannot boot"):
         time.sleep(0.05)

@@ -291,7 +291,7 @@ if DEBUG:
 # Uploads of kernels: pieces are appended to a staging file; nothing else is ever large.
 BERTH_STAGING_DIR = BERTH_DATA_DIR / "staging"
 BERTH_KERNEL_LIMIT = 256 * 1024 * 1024  # bytes
-BERTH_UPLOAD_PIECE = 8 * 1024 * 1024  # bytes
+BERTH_UPLOAD_PIECE = 32 * 1024 * 1024  # bytes at most; senders begin with a quarter
 BERTH_PERSON_UPLOADS = env.int("BERTH_PERSON_UPLOADS", default=60)  # that one person begins in an hour
 BERTH_TOKEN_UPLOADS = env.int("BERTH_TOKEN_UPLOADS", default=30)  # of one build machine's token in an hour
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024

@@ -91,14 +91,17 @@ for (const form of document.querySelectorAll("form.upload")) (() => {
       const told = { done: size(done), all: size(file.size), speed: size(speed), left };
       figures.textContent = words(left === null ? "sofar" : "sofarLeft", told);
     };
-    let faults = 0;
+    // Each piece is on the disk before it is answered: where the line is quick, few large ones cost less.
+    let faults = 0, most = where.piece / 4;
     while (where.offset < file.size) {
       if (running.stopped) return null;
-      const start = where.offset;
+      const start = where.offset, sentAt = performance.now();
       try {
-        where = { ...where, ...await answer(await put(where, file.slice(start, start + where.piece), (n) => show(start + n))) };
+        where = { ...where, ...await answer(await put(where, file.slice(start, start + most), (n) => show(start + n))) };
+        if (performance.now() - sentAt < 1000) most = Math.min(2 * most, where.piece);
         faults = 0;
       } catch (error) {
+        most = where.piece / 4;
         if (running.stopped || error instanceof Refused || ++faults > 8) throw error;
         figures.textContent = words("again", { why: error.message });
         await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** faults, 15000)));
