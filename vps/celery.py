@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from celery import Celery
+from celery import Celery, bootsteps
 from celery.signals import before_task_publish, task_postrun, task_prerun
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vps.settings")
@@ -16,7 +16,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vps.settings")
 from django.conf import settings
 
 from vps.middleware import request_id
-from vps.pulse import WorkerPulse
+from vps.pulse import EVERY, beat
 
 app = Celery("berth")
 app.conf.update(
@@ -46,6 +46,27 @@ app.conf.update(
     timezone="UTC",
 )
 app.autodiscover_tasks(["vps", "accounts"])
+
+
+class WorkerPulse(bootsteps.StartStopStep):
+    """Beats while the worker takes tasks from its broker; Celery stops it when that connection is lost."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        self._entry: Any = None
+        super().__init__(parent, **options)
+
+    def start(self, parent: Any) -> None:
+        beat("worker")
+        self._entry = parent.timer.call_repeatedly(EVERY, beat, ("worker",))
+
+    def stop(self, parent: Any) -> None:
+        if self._entry is not None:
+            self._entry.cancel()
+            self._entry = None
+
+
 app.steps["consumer"].add(WorkerPulse)
 
 

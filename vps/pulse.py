@@ -8,9 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
-
-from celery import bootsteps
 
 EVERY = 5.0  # seconds between two beats of the worker
 
@@ -21,25 +18,6 @@ def beat(name: str) -> None:
 
     if settings.BERTH_PULSE_DIR:
         (Path(settings.BERTH_PULSE_DIR) / name).touch()
-
-
-class WorkerPulse(bootsteps.StartStopStep):
-    """Beats while the worker takes tasks from its broker; Celery stops it when that connection is lost."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        self._entry: Any = None
-        super().__init__(parent, **options)
-
-    def start(self, parent: Any) -> None:
-        beat("worker")
-        self._entry = parent.timer.call_repeatedly(EVERY, beat, ("worker",))
-
-    def stop(self, parent: Any) -> None:
-        if self._entry is not None:
-            self._entry.cancel()
-            self._entry = None
 
 
 def main(arguments: list[str]) -> int:
