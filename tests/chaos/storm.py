@@ -214,7 +214,11 @@ class Storm:
                 if row["id"] not in busy:
                     server = f"/servers/{_dashed(row['id'])}/"
                     verb = "purge" if row["deleted_at"] else "delete"
-                    way.name_again(browsers[row["tenant"]], server, verb, row["name"])
+                    try:
+                        way.name_again(browsers[row["tenant"]], server, verb, row["name"])
+                    except NotAsExpected:
+                        if row in self.rows(query):
+                            raise  # it did not change between the look and the click
             if time.monotonic() > end:
                 return [f"not purged after {seconds:.0f} s: {row['name']}" for row in left]
             time.sleep(0.3)
