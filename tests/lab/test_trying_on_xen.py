@@ -59,4 +59,4 @@ def test_a_kernel_without_a_root_is_taken_back_while_the_web_is_stopped(site: Si
     text = server.page
     assert "Kernel panic - not syncing: VFS" in text
     assert "The server went back to elf-with-shell 1" in text
-    assert server.boots == 3
+    wait_until("the boot after it is told", lambda: server.boots == 3, SLOW)
