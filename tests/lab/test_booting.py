@@ -101,7 +101,7 @@ def test_a_pvh_kernel_boots_directly(site: Site, server: Server, tmp_path: Path)
     path.write_bytes(content.replace(entry, other))
     version = site.version(path, "pvh-only", catalogue=True, ramdisk=guests().ramdisk)
     text = boot(server, version, "pvh", "direct")
-    assert "Booting paravirtualized kernel on Xen PVH" in text
+    assert "Hypervisor detected: Xen HVM" in text
 
 
 @pytest.mark.lab_ci
