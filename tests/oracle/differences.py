@@ -96,6 +96,11 @@ GRUB_DIFFERENCES = (
         "A Xen note that is longer than its area: GRUB reads what lies behind.",
     ),
     Difference(
+        "grub: PAE or not",
+        frozenset({Code.NON_PAE}),
+        "An i386 kernel that says 'bimodal': libxenguest starts it without PAE, which Xen is not built for any more.",
+    ),
+    Difference(
         "grub: size",
         frozenset({Code.TOO_LARGE, Code.UNPACKS_TOO_LARGE, Code.NO_MEMORY, Code.NO_TIME}),
         "As above: the limits are for what Berth keeps and unpacks.",

@@ -217,6 +217,12 @@ def long_last_note() -> bytes:
     return kernel[: segment + 32] + (size - 16).to_bytes(8, "little") + kernel[segment + 40 :]
 
 
+def bimodal() -> bytes:
+    kernel = kernels.netbsd("i386", "string", symbols=True)
+    said, says = b"PAE=yes[extended-cr3],BSD_SYMTAB=yes", b"PAE=bimodal,BSD_SYMTAB=yes"
+    return kernel.replace(said, says.ljust(len(said), b"\0"))
+
+
 GRUB_DIFFERENT = {
     "grub: dom0 kernel": lambda: kernels.netbsd(config="XEN3_DOM0"),
     "grub: PVH only": lambda: kernels.netbsd(config="GENERIC"),
@@ -224,6 +230,7 @@ GRUB_DIFFERENT = {
     "grub: headers": nothing_to_load,
     "grub: addresses": far_away,
     "grub: notes": long_last_note,
+    "grub: PAE or not": bimodal,
     "grub: size": lambda: kernels.compress(kernels.netbsd(), "gzip"),
 }
 
@@ -237,6 +244,27 @@ def test_each_difference_from_grub_is_one(name: str, grub: Path, monkeypatch: py
         monkeypatch.setattr(containers, "UNPACKED_LIMIT", 4096)
     assert grub_takes(kernel, grub)
     assert agrees_with_grub(inspect(kernel), True) == name
+
+
+def test_a_last_note_whose_description_lies_behind_is_refused(grub: Path, oracle: Oracle) -> None:
+    """Found by the whole oracle: GRUB's own PAE_MODE, whose segment ends where the word begins."""
+    kernel = bytearray(kernels.grub("i386"))
+    segment = int.from_bytes(kernel[28:32], "little") + 32
+    size = int.from_bytes(kernel[segment + 16 : segment + 20], "little")
+    kernel[segment + 16 : segment + 20] = (size - 4).to_bytes(4, "little")
+    report = inspect(bytes(kernel))
+    assert report.path_codes["pvgrub"] == Code.NOTES
+    assert not str(agrees_with_grub(report, grub_takes(bytes(kernel), grub))).startswith("WRONG")
+    assert agrees("direct_pv", report, oracle.ask(bytes(kernel))[0]) is None
+
+
+def test_a_guest_that_calls_itself_xen_is_not_the_hypervisor(grub: Path) -> None:
+    """Found by the whole oracle: an owner of boundless length, so that "Xen" reads as the name of the system."""
+    kernel = kernels.linux_elf()
+    at = kernel.index(b"Xen\0") - 12
+    broken = kernel[:at] + b"\xff" * 4 + kernel[at + 4 :]
+    assert inspect(broken).path_codes["pvgrub"] == Code.NOTES
+    assert agrees_with_grub(inspect(broken), grub_takes(broken, grub)) == "grub: notes"
 
 
 def test_the_written_list_is_the_list_of_the_code() -> None:

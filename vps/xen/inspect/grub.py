@@ -168,8 +168,9 @@ def _note_area(elf: Elf, info: _Info, start: int, size: int) -> Refusal | None:
         at = desc_at + ((descsz + 3) & ~3)
         owner = bytes(elf.view[name_at : name_at + (3 if namesz == 3 else 4)])
         if namesz >= 3 and owner == (b"Xen" if namesz == 3 else b"Xen\0"):
-            if desc_at > end:
-                # GRUB does not check that. (It does not mind a description that ends late: its own PAE_MODE does.)
+            if desc_at > end or (descsz and desc_at == end):
+                # GRUB does not check that, and reads what lies behind. (It does not mind a description that ends late:
+                # its own PAE_MODE does.)
                 return Refusal(
                     Code.NOTES, "A Xen note of the kernel is longer than its notes: upload the file again."
                 )

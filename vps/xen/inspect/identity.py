@@ -55,6 +55,7 @@ class Identity:
         self.release = release
         self.configuration: str | None = None
         self.role = Role.UNKNOWN
+        self.hypervisor = False
         self.features: dict[str, bool | None] = dict.fromkeys(FEATURES)
         self.options: list[str] = []
 
@@ -91,7 +92,7 @@ def _nameless(elf: Elf, found: Identity, said: Parameters | None) -> None:
     if elf.section_named(b"mods") is not None and re.search(rb"Welcome to GRUB!", elf.view):
         found.guest_os, found.role = "GRUB", Role.LOADER
     elif is_hypervisor(elf.view):
-        found.guest_os = "Xen"
+        found.guest_os, found.hypervisor = "Xen", True
     elif _first(b"Linux version ", _LINUX_VERSION, elf.view):
         _linux(elf, found, "")
     elif _first(b"NetBSD ", _NETBSD_VERSION, elf.view):

@@ -48,7 +48,7 @@ def pae(kernel: Kernel | None) -> bool | None:
 
 def overrule(found: Unwrapped, who: Identity) -> dict[Path, Refusal | None]:
     """Refusals that stand above the loaders' own verdicts, for the file and for its plain ELF."""
-    if found.hypervisor or who.guest_os == "Xen":
+    if found.hypervisor or who.hypervisor:
         return dict.fromkeys(PATHS, _hypervisor())
     if found.kernel is None:
         return {}
