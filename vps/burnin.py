@@ -289,7 +289,11 @@ def watch(domu: Domu, until: float) -> Generator[tuple[str, bytes], None, None]:
     reader = redis.Redis.from_url(
         settings.BERTH_REDIS_URL, protocol=2, socket_connect_timeout=2, socket_timeout=10
     )
-    last: Any = reader.xinfo_stream(stream)["last-generated-id"]  # what comes after it is read
+    last: Any
+    try:
+        last = reader.xinfo_stream(stream)["last-generated-id"]  # what comes after it is read
+    except redis.ResponseError:  # no console of this dom0 has said anything yet
+        last = "0-0"
     renewed, replay = 0.0, REPLAY
     try:
         while (now := time.monotonic()) < until:
