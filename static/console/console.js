@@ -123,10 +123,12 @@
       screen.say(words("skipped", { n: size(word.bytes) }));
     },
     run(word) {
-      if (word.first || word.again) return;
-      screen.clearWay();
-      screen.say(words("run") + " " + new Date().toLocaleTimeString());
-      alive();
+      if (word.again) return;
+      if (!word.first) {
+        screen.clearWay();
+        screen.say(words("run") + " " + new Date().toLocaleTimeString());
+      }
+      alive(); // also the first run of all, which was waited for
     },
     ended(word) {
       screen.settle();

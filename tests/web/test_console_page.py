@@ -334,6 +334,10 @@ def test_server_that_never_ran(room: Room) -> None:
     desk = room.open()
     until(lambda: desk.page.is_visible("#end"))
     assert desk.page.text_content("#end .what") == "The server does not run, and never has."
+    first = room.way.boot(6, room.domu, uuid4())
+    first.say(b"boots at last")
+    desk.shows("boots at last")
+    until(lambda: not desk.page.is_visible("#end"))
 
 
 def test_gateway_that_is_started_again(room: Room, guest: Any) -> None:
