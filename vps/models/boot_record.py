@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy
 from vps.models.boot import BootEntryRow
 from vps.models.domu import Domu
 from vps.models.kernel import KernelVersion
+from vps.xen.endings import EndReason
 from vps.xen.reconcile import Observed
 
 WELL_AFTER = timedelta(minutes=5)  # so long a guest runs before its boot was a good one, without another sign
@@ -85,11 +86,13 @@ class BootRecord(models.Model):
         return cls.objects.filter(domu=domu, run=run).first()
 
     def end(self, reason: str, at: datetime) -> None:
-        """The run has ended; whether it was a good one is known at last."""
-        ran_long = at - self.booted_at >= WELL_AFTER
-        cls = type(self)
-        cls.objects.filter(pk=self.pk, ended_at=None).update(ended_at=at, reason=reason[:20])
-        cls.objects.filter(pk=self.pk, well=None).update(well=ran_long, sign="time" if ran_long else "")
+        """The run has ended. One that crashed early was no good one; one that was switched off early may have been."""
+        rows = type(self).objects.filter(pk=self.pk)
+        rows.filter(ended_at=None).update(ended_at=at, reason=reason[:20])
+        if at - self.booted_at >= WELL_AFTER:
+            rows.filter(well=None).update(well=True, sign="time")
+        elif reason == EndReason.CRASH.value:
+            rows.filter(well=None).update(well=False)
         self.refresh_from_db()
 
     def seen_well(self, sign: str) -> bool:
