@@ -21,6 +21,7 @@ from vps import sweep, tasks, uploads
 from vps.inspection import InspectionFailed
 from vps.models import Conflict, Domu, Event, KernelVersion, Operation, Upload
 from vps.models.boot import EntryDraft, draft_boot, save_menu
+from vps.templatetags.kernels import beside
 from vps.views.agent import needed_by
 from vps.xen.description import BootMethod
 
@@ -92,6 +93,9 @@ def test_a_ramdisk_and_modules_stand_beside_a_kernel(
     assert (version.ramdisk.size, version.modules.size) == (len(RAMDISK), len(MODULES))
     assert version.parts["ramdisk"]["holds"] == "cpio"
     assert version.parts["modules"]["releases"] == ["6.1.0-test"]
+    (_, _, ramdisk, _), (_, _, modules, _) = beside(version)
+    assert not {"Files", "Unpacked"} & set(dict(ramdisk)), "nobody counted what is in a ramdisk"
+    assert dict(modules)["Files"] == "2"
     booked = used_by(version.subject)["kernel_bytes"]
     assert (
         sums(cast.tenant)["kernel_bytes"]["used"] == before + booked == before + len(RAMDISK) + len(MODULES)

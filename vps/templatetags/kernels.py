@@ -49,6 +49,7 @@ _PART_FACTS = {
     "unpacked_size": gettext_lazy("Unpacked"),
     "sha256": gettext_lazy("SHA-256"),
 }
+_COUNTED = frozenset({"files", "unpacked_size"})  # of an archive; a ramdisk's are not known
 _SIZES = frozenset({"size", "unpacked_size"})
 
 
@@ -80,7 +81,11 @@ def beside(version: KernelVersion) -> list[tuple[str, str, list[tuple[str, str]]
     for part, name in _PARTS.items():
         told = version.parts.get(part)
         if told and getattr(version, f"{part}_id"):
-            rows = [(str(label), _value(key, told.get(key))) for key, label in _PART_FACTS.items()]
+            rows = [
+                (str(label), _value(key, told.get(key)))
+                for key, label in _PART_FACTS.items()
+                if key not in _COUNTED or told.get(key)
+            ]
             if part == "modules":
                 rows.insert(1, (_("Releases"), ", ".join(told.get("releases") or [])))
             found.append((part, str(name), [r for r in rows if r[1]], _part_warnings(version, part, told)))
