@@ -18,7 +18,7 @@ from tests.product import ROOT, Product
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
-def manage(product: Product, *command: str) -> subprocess.CompletedProcess[str]:
+def manage(product: Product, *command: str, redis_url: str = "") -> subprocess.CompletedProcess[str]:
     secrets = product.data / "secrets"
     ours = {name: value for name, value in os.environ.items() if not name.startswith("BERTH_")}
     env = ours | {
@@ -26,7 +26,7 @@ def manage(product: Product, *command: str) -> subprocess.CompletedProcess[str]:
         "BERTH_QUICKSTART": "1",
         "BERTH_DATA_DIR": str(product.data),
         "BERTH_BASE_URL": product.web,
-        "BERTH_REDIS_URL": product.redis_url,
+        "BERTH_REDIS_URL": redis_url or product.redis_url,
         "BERTH_SECRET_KEY_FILE": str(secrets / "django"),
         "BERTH_SIGNING_KEY_FILE": str(secrets / "signing.key"),
         "BERTH_LOG_LEVEL": "WARNING",
@@ -105,4 +105,6 @@ def test_what_cannot_begin(running_product: Product) -> None:
     ):
         done = manage(running_product, "burnin", *command)
         assert done.returncode == 1 and words in done.stderr, done.stderr
+    done = manage(running_product, "burnin", "sim", redis_url="redis://127.0.0.1:1/0")
+    assert done.returncode == 1 and "set BERTH_REDIS_URL as the web has it." in done.stderr, done.stderr
     assert rows(running_product, "SELECT count(*) FROM vps_request WHERE state = 'waiting'") == [(0,)]

@@ -13,6 +13,7 @@ from accounts.models import QuotaExceeded, User
 from vps import burnin_kernel
 from vps.burnin import Burnin, Failed, Wishes
 from vps.models import Conflict, Dom0, NoRoom
+from vps.redis import client
 from vps.uploads import UploadRefused
 from vps.xen.description import GuestOS
 
@@ -56,6 +57,12 @@ class Command(BaseCommand):
             raise CommandError(f"{dom0} has a real Xen: name a kernel that it can boot with --kernel.")
         if why := dom0.why_not(options["memory"], 1, options["disk"]):
             raise CommandError(why)
+        try:
+            client().ping()
+        except redis.RedisError as error:
+            raise CommandError(
+                f"Redis cannot be reached ({error}): set BERTH_REDIS_URL as the web has it."
+            ) from error
         try:
             Burnin(dom0, self._operator(options["by"]), self._wishes(options), self._say).run()
         except (Failed, Conflict, NoRoom, QuotaExceeded, UploadRefused, redis.RedisError) as error:
