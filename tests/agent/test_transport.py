@@ -8,6 +8,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +139,37 @@ def test_an_order_that_cannot_be_journalled_waits(
     finally:
         worker.stop(5)
     assert redis_server.client().execute_command("ACL", "LOG") == []
+
+
+@pytest.mark.parametrize("journalled", [True, False])
+def test_redis_is_killed_while_an_order_is_written(
+    config: Config, web: Web, redis_server: RedisServer, journalled: bool
+) -> None:
+    """What is then said of the order, that it was taken or that it goes back, does not arrive; the next ones do."""
+    got: list[str] = []
+    sent = threading.Event()
+
+    def accept(envelope: str) -> None:
+        got.append(envelope)
+        if len(got) == 1:
+            sent.wait(20)
+            redis_server.kill()
+            if not journalled:
+                raise OSError("disk full")
+
+    worker = Worker(config, accept)
+    worker.start()
+    try:
+        web.send("one")
+        sent.set()
+        until(lambda: got == ["one"])
+        time.sleep(1.5)  # what is said of it has failed
+        redis_server.start()
+        web.send("two")
+        until(lambda: got == ["one", "one", "two"])
+        until(lambda: redis_server.client().llen(Channels(config.dom0).taken) == 0)
+    finally:
+        worker.stop(5)
 
 
 def test_starts_without_redis(config: Config, web: Web, redis_server: RedisServer) -> None:

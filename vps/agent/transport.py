@@ -64,9 +64,16 @@ class Channel(virtual.Channel):
         return super().basic_consume(queue, *args, **kwargs)  # type: ignore[no-untyped-call]
 
     def put_back(self) -> None:
-        """Give what was taken and not acknowledged to the queue's head again, oldest first."""
-        while self._redis.lmove(self._taken, self._orders, "LEFT", "RIGHT") is not None:
-            logger.info("an order that was taken and not written down goes back into the queue")
+        """Give what was taken and not acknowledged to the queue's head again, oldest first.
+
+        A failure breaks the channel, as one of `acknowledge` does.
+        """
+        try:
+            while self._redis.lmove(self._taken, self._orders, "LEFT", "RIGHT") is not None:
+                logger.info("an order that was taken and not written down goes back into the queue")
+        except redis.RedisError:
+            self._broken = True
+            raise
 
     def acknowledge(self) -> None:
         """Drop what was taken. A failure breaks the channel, so that the next connection puts it back."""
@@ -76,11 +83,16 @@ class Channel(virtual.Channel):
             self._broken = True
             raise
 
+    def drain_events(self, timeout: float | None = None, callback: Any = None) -> Any:
+        # Here, for kombu asks `_get` for nothing while an order is not acknowledged, and it says nothing
+        # of an acknowledgement that failed: this channel would wait for ever.
+        if self._broken:
+            raise redis.ConnectionError("What became of an order was not taken by Redis.")
+        return super().drain_events(timeout, callback)  # type: ignore[no-untyped-call]
+
     def _get(self, queue: str, timeout: float | None = None) -> Any:
         if self._stopping.is_set():
             raise TimeoutError  # which ends the worker's turn at once
-        if self._broken:
-            raise redis.ConnectionError("An acknowledgement was not taken by Redis.")
         try:
             raw: Any = self._redis.blmove(self._orders, self._taken, _BLOCK, "RIGHT", "LEFT")
         except redis.RedisError:
