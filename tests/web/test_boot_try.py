@@ -278,6 +278,31 @@ def test_an_order_that_failed_is_no_try(mouth: Mouth, browser: Browser, cast: Ca
     assert "The guest did not shut down." in server(browser, cast.owner, two)
 
 
+@pytest.mark.parametrize("way", ["superseded", "cancelled", "given up"])
+def test_an_order_that_the_dom0_never_got_is_no_try(
+    browser: Browser, cast: Cast, two: Domu, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Redis is away, and the order is ended here before it could be sent."""
+    monkeypatch.setattr(dispatch, "not_after", lambda: None)
+    ask(browser, cast.developer, two)
+    tried = two.tries.get()
+    two.refresh_from_db()
+    assert (tried.state, tried.operation.state, tried.operation.envelope) == ("asked", "queued", "")
+    if way == "superseded":
+        two.order(Verb.DESTROY, cast.developer)
+    elif way == "cancelled":
+        two.cancel(tried.operation, cast.developer)
+    else:
+        tried.operation.give_up(cast.operator, "its dom0 is gone")
+    tried.refresh_from_db()
+    words = {
+        "superseded": "destroy came after it.",
+        "cancelled": "Nothing was done.",
+        "given up": "gave it up",
+    }
+    assert tried.state == "failed" and words[way] in tried.text and tried.ended_at
+
+
 def test_a_click_says_that_it_is_well(
     browser: Browser,
     cast: Cast,

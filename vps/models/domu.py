@@ -298,6 +298,7 @@ class Domu(models.Model):
             fresh._check_seen(seen)
             if open_one is not None:
                 open_one.move(State.SUPERSEDED, remains=_("%(verb)s came after it.") % {"verb": verb.value})
+                open_one.end_try()
                 Event.record(
                     "operation.superseded",
                     _("%(old)s was superseded by %(new)s") % {"old": open_one.verb, "new": verb.value},
@@ -418,6 +419,7 @@ class Domu(models.Model):
                 raise Conflict(_("It has ended already: %(state)s.") % {"state": row.get_state_display()})
             if row.state == State.QUEUED and not row.envelope:
                 row.move(State.CANCELLED, remains=_("Nothing was done."))
+                row.end_try()
                 fresh.after_unsuccessful(row)
             else:
                 row.ask_to_leave()

@@ -201,6 +201,11 @@ class Operation(models.Model):
             transaction.on_commit(lambda: dispatch.send(operation))
         return operation
 
+    def end_try(self) -> None:
+        """Where it is a try, that has come to nothing: the dom0 may never say so, for it may never hear of it."""
+        if self.verb in (Verb.TRY, Verb.ARM) and hasattr(self, "tried"):
+            self.tried.failed(self.remains or self.error_text, timezone.now())
+
     def ask_to_leave(self) -> None:
         """Have the dom0 stop it, or not begin it. From now on that is what it is sent, and sent again."""
         from vps import dispatch
@@ -236,6 +241,8 @@ class Operation(models.Model):
             self.refresh_from_db(fields=["envelope"])
             if self.envelope:
                 self.ask_to_leave()
+            else:
+                self.end_try()
 
     def set_aside(self, by: User) -> None:
         """It failed, and nothing more is to be done about it. Raises Conflict when it is under way."""
