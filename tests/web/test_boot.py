@@ -496,6 +496,10 @@ def test_the_server_says_what_booted_last_and_goes_back_by_one_click(
     booted(2, "Newer", "01900000-0000-7000-8000-000000000002")
     page = text(browser(cast.owner).get(reverse("server", args=[running.pk])))
     assert "whether it is well is not known yet" in page and "kernel of NetBSD" in page
+    for reason, words in (("poweroff", "ended before it was known to be well"), ("crash", "not well")):
+        record = running.boot_records.get(menu_serial=2)
+        record.end(reason, record.booted_at)
+        assert words in text(browser(cast.owner).get(reverse("server", args=[running.pk])))
     assert 'id="back-to-good"' in page
     assert browser(cast.owner).post(reverse("boot_use", args=[running.pk, 1])).status_code == 302
     running.refresh_from_db()

@@ -303,6 +303,21 @@ def test_an_order_that_the_dom0_never_got_is_no_try(
     assert tried.state == "failed" and words[way] in tried.text and tried.ended_at
 
 
+def test_the_dom0_tells_the_end_of_a_try_that_was_superseded_here(
+    browser: Browser, cast: Cast, mouth: Mouth, two: Domu
+) -> None:
+    """The order had reached it after all: what it made the default is the menu in use here, too."""
+    ask(browser, cast.developer, two)
+    tried = two.tries.get()
+    two.refresh_from_db()
+    two.order(Verb.DESTROY, cast.developer)
+    tried.refresh_from_db()
+    assert tried.state == "failed"
+    ends(mouth, tried, "healthy", "console", "login:", default=True)
+    two.refresh_from_db()
+    assert (tried.state, two.menu_serial) == ("healthy", tried.menu.serial)
+
+
 def test_a_click_says_that_it_is_well(
     browser: Browser,
     cast: Cast,

@@ -134,7 +134,8 @@ class BootTry(models.Model):
             "ended_at": at,
             "call_sha256": "",
         }
-        if not self._move(OPEN, _ENDS[outcome], **fields):
+        # Also of one that was ended here: its order had reached the dom0 all the same.
+        if not self._move(OPEN | {State.FAILED}, _ENDS[outcome], **fields):
             return
         texts = {
             TryOutcome.HEALTHY: _("%(name)s is well with %(what)s"),
