@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 import time
+from pathlib import Path
 
 import pytest
 from agent_rig import Rig, until
@@ -31,6 +34,30 @@ def test_killed_while_xl_creates(rig: Rig) -> None:
     assert len(rig.effects("unpause", domu)) == 1
     assert [body["boots"] for body in rig.bodies(ReportKind.BOOTED, domu.id)] == [1]
     until(lambda: "6.1.0-test" in rig.record(domu))
+
+
+def test_killed_while_a_boot_disk_is_made(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was laid out for mke2fs is in nobody's way later, least of all when the domU is deleted."""
+    slow = tmp_path / "slow" / "mke2fs"
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\nsleep 3\nexec {shutil.which("mke2fs")} "$@"\n')
+    slow.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+        rig.start()
+        domu = rig.domu()
+        order = rig.order(Verb.PREPARE, domu)
+        folder = rig.config.domu_dir / str(domu.id)
+        until(lambda: list(folder.glob("*.stage")), "a boot disk is being made")
+        rig.kill()
+    (left_over,) = folder.glob("*.stage")
+    rig.start()
+    assert rig.ended(order)["outcome"] == "done"
+    assert not left_over.exists()
+    left_over.mkdir()  # whatever else may come in the way
+    (left_over / "menu.lst").touch()
+    rig.done(Verb.DELETE, domu)
+    assert not folder.exists()
 
 
 def test_killed_while_it_reboots(rig: Rig) -> None:

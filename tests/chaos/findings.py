@@ -216,7 +216,7 @@ def half_made(data: Path) -> list[str]:
     return [
         f"left over: {path.relative_to(data)}"
         for path in data.glob("dom0/*/**/*")
-        if ".new" in path.name and path.is_file()
+        if (".new" in path.name and path.is_file()) or path.suffix == ".stage"
     ]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
-from vps.agent import trials, tries
+from vps.agent import preparation, trials, tries
 from vps.agent.autostart import mark_boot
 from vps.agent.blobs import Blobs
 from vps.agent.clock import Clock
@@ -102,6 +102,7 @@ class Agent:
         logger.info("agent of dom0 %s, journal %s", self.config.dom0, context.journal.id)
         context.journal.forget_old_orders()
         mark_boot(context)
+        preparation.clear(context)
         self.engine.start()
         for left_over in trials.left(context):
             self.engine.attend(left_over, lambda job: trials.clear(context, job.domu), "clear")

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
-from vps.agent.files import sha256_of, sync_file, sync_folder
+from vps.agent.files import beside, sha256_of, sync_file, sync_folder
 from vps.agent.run import CommandMissing, CommandTimeout, run
 from vps.xen import menu
 from vps.xen.description import BlobRef, Boot
@@ -37,8 +36,7 @@ def build(path: Path, domu: UUID, boot: Boot, blob: Callable[[BlobRef], Path]) -
 
     Raises BootDiskError, RenderRefused, OSError. What was at `path` stays when it fails.
     """
-    stage = path.with_name(f".{path.name}.{secrets.token_hex(4)}.stage")
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    stage, new = beside(path, "stage"), beside(path)
     try:
         size = _fill(stage, boot, blob)
         _mke2fs(new, stage, size, domu)

@@ -5,16 +5,30 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from pathlib import Path
 
 _PIECE = 1024 * 1024
+_HALF_MADE = re.compile(r"\..+\.[0-9a-f]{8}\.(new|stage)")
+
+
+def beside(path: Path, kind: str = "new") -> Path:
+    """Where what shall be `path` is made first; "stage" is a folder of what goes into it."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{kind}")
+
+
+def clear_half_made(folder: Path) -> None:
+    """Remove what somebody who was killed had been making in a folder. Raises OSError."""
+    for path in folder.iterdir():
+        if _HALF_MADE.fullmatch(path.name):
+            remove_tree(path) if path.is_dir() else remove(path)
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o640) -> None:
     """Replace `path` by a file with this content, whole or not at all. Raises OSError."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    new = beside(path)
     try:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as file:
@@ -31,7 +45,7 @@ def write_durably(path: Path, data: bytes, mode: int = 0o640) -> None:
 
 def copy_durably(source: Path, path: Path, mode: int = 0o640) -> None:
     """Make `path` a copy of `source` that shares nothing with it, whole or not at all. Raises OSError."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    new = beside(path)
     try:
         shutil.copyfile(source, new)
         new.chmod(mode)
@@ -62,6 +76,12 @@ def remove(path: Path) -> None:
     """Remove a file; one that is not there is none to complain about. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all in it; one that is not there is none to complain about. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
 
 
 def sha256_of(path: Path) -> str:

@@ -22,7 +22,7 @@ from vps.agent import bootdisk, tries
 from vps.agent.blobs import BlobError
 from vps.agent.context import Context, Job, VerbFailed
 from vps.agent.disks import DiskRefused
-from vps.agent.files import copy_durably, remove, stamp, write_durably
+from vps.agent.files import clear_half_made, copy_durably, remove, remove_tree, stamp, write_durably
 from vps.agent.journal import DomuRow
 from vps.xen import menu
 from vps.xen.description import BlobRef, Boot, BootMethod, Description, DescriptionRefused
@@ -145,12 +145,17 @@ def prepare_or_last(job: Job) -> Prepared:
 def remove_all(context: Context, row: DomuRow) -> None:
     """Remove configuration, copies and boot disks of a domU. Raises OSError."""
     put_away(context, row)
-    folder = context.config.domu_dir / str(row.id)
-    if folder.is_dir():
-        forget_beside(context, row.id)
-        for path in folder.iterdir():
-            remove(path)
-        folder.rmdir()
+    remove_tree(context.config.domu_dir / str(row.id))
+
+
+def clear(context: Context) -> None:
+    """Remove what an agent that was killed had been making, before anything is made anew."""
+    config = context.config
+    for folder in (config.config_dir, *config.domu_dir.glob("*/"), *config.domu_dir.glob(f"*/{_BESIDE}*/")):
+        try:
+            clear_half_made(folder)
+        except OSError as error:
+            logger.warning("what was half made could not be removed: %s", error)
 
 
 def put_away(context: Context, row: DomuRow) -> None:

@@ -17,7 +17,7 @@ from vps.agent import bootdisk
 from vps.agent.blobs import BlobError
 from vps.agent.children import Child
 from vps.agent.context import Context, Job, VerbFailed
-from vps.agent.files import copy_durably, remove, write_durably
+from vps.agent.files import copy_durably, remove_tree, write_durably
 from vps.agent.preparation import forget_blobs
 from vps.agent.toolstack import ToolstackError
 from vps.xen.description import DescriptionRefused
@@ -74,11 +74,7 @@ def clear(context: Context, trial: UUID) -> None:
         return
     context.alarms.pop(f"trial:{trial}", None)
     context.consoles.forget(trial)
-    folder = context.config.domu_dir / str(trial)
-    if folder.is_dir():
-        for path in folder.iterdir():
-            remove(path)
-        folder.rmdir()
+    remove_tree(context.config.domu_dir / str(trial))
     for intent in context.journal.open_intents(trial, EFFECT):
         context.journal.resolve(intent.id, "cleared away")
     forget_blobs(context, but_for=trial)
