@@ -74,15 +74,38 @@ def guests() -> Guests:
 
 
 def unpack_xz(image: bytes) -> bytes:
-    """The ELF in a bzImage whose payload is xz (Documentation/arch/x86/boot.rst: fields 0x1f1, 0x248, 0x24c)."""
+    """The ELF in a bzImage whose payload is xz. Raises LabError for another file."""
+    start, end = _payload(image)
+    return lzma.decompress(image[start:end])
+
+
+def with_xz(image: bytes, elf: bytes) -> bytes:
+    """The bzImage with another ELF of the same length in it, which must not pack worse than the one that was there.
+
+    The length stays what the code around it was linked with; the kernel's unpacker stops where the stream ends. Packed
+    as the kernel's build does (scripts/xz_wrap.sh), only harder. Raises LabError.
+    """
+    start, end = _payload(image)
+    filters = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 32 << 20}]
+    packed = lzma.compress(elf, check=lzma.CHECK_CRC32, filters=filters)
+    if len(packed) > end - start:
+        raise LabError(f"The ELF packs to {len(packed)} bytes; there is room for {end - start}.")
+    return image[:start] + packed.ljust(end - start, b"\0") + image[end:]
+
+
+def _payload(image: bytes) -> tuple[int, int]:
+    """Where the xz stream of a bzImage is (Documentation/arch/x86/boot.rst: fields 0x1f1, 0x248, 0x24c).
+
+    The build puts four bytes with the size of the ELF behind it.
+    """
     if image[0x202:0x206] != b"HdrS":
         raise LabError("This is no bzImage.")
     setup = (image[0x1F1] or 4) + 1
     offset, length = struct.unpack_from("<II", image, 0x248)
-    payload = image[setup * 512 + offset : setup * 512 + offset + length - 4]
-    if not payload.startswith(b"\xfd7zXZ\0"):
+    start = setup * 512 + offset
+    if image[start : start + 6] != b"\xfd7zXZ\0":
         raise LabError("This bzImage's payload is not xz.")
-    return lzma.decompress(payload)
+    return start, start + length - 4
 
 
 def _ramdisk(tree: Path, kernel: str, image: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.guests import guests
+from lab.guests import guests, with_xz
 from lab.record import wait_until
 from tests import debian_kernels, kernels
 from tests.lab import tiny_kernel
@@ -88,20 +88,33 @@ def test_a_kernel_that_panics_is_told_and_built_anew(site: Site, server: Server)
         wait_until("a second boot", lambda: server.boots >= before + 2, SLOW, pause=1)
 
 
-def test_a_pvh_kernel_boots_directly(site: Site, server: Server, tmp_path: Path) -> None:
+def pvh_only(elf: bytes) -> bytes:
     """Debian's amd64 kernel without the note of its PV entry, so that it can start as PVH only.
 
     Debian's i386 kernel is so by itself; under QEMU's emulated SVM it comes no further than its first CPUID
-    (docs/lab.md). Through the loader: test_loaders.py, without the product.
+    (docs/lab.md).
     """
     entry, other = (struct.pack("<III4s", 4, 8, note, b"Xen\0") for note in (1, 99))
-    content = guests().elf.read_bytes()
-    assert content.count(entry) == 1
+    assert elf.count(entry) == 1
+    return elf.replace(entry, other)
+
+
+def test_a_pvh_kernel_boots_directly(site: Site, server: Server, tmp_path: Path) -> None:
     path = tmp_path / "vmlinux-pvh"
-    path.write_bytes(content.replace(entry, other))
+    path.write_bytes(pvh_only(guests().elf.read_bytes()))
     version = site.version(path, "pvh-only", catalogue=True, ramdisk=guests().ramdisk)
     text = boot(server, version, "pvh", "direct")
     assert "Hypervisor detected: Xen HVM" in text
+
+
+def test_a_pvh_kernel_boots_through_the_loader(site: Site, server: Server, tmp_path: Path) -> None:
+    """Nobody says here that it is PVH: inspection sees it, and the menu takes the loader for it."""
+    path = tmp_path / "vmlinuz-pvh"
+    path.write_bytes(with_xz(guests().kernel.read_bytes(), pvh_only(guests().elf.read_bytes())))
+    text = boot(server, site.version(path, "pvh-bzimage", ramdisk=guests().ramdisk), "pvh-loader")
+    assert "Hypervisor detected: Xen HVM" in text
+    settings = site.ssh.get(f"/etc/xen/{server.name}").decode()
+    assert 'type = "pvh"' in settings and f"{server.name}-kernel-" not in settings, settings
 
 
 @pytest.mark.lab_ci

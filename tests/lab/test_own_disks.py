@@ -26,3 +26,13 @@ def test_a_menu_on_the_servers_own_disk_boots(server: Server, name: str) -> None
     with server.started() as console:
         console.wait(rf"berth-guest: up, name={name} ", SLOW)
         console.ask("echo $((6*7))-$(uname -s)", r"\n42-Linux\b", SLOW)
+
+
+def test_a_kernel_on_the_servers_own_disk_starts_as_pvh(server: Server) -> None:
+    """By its owner's word; the loader for PVH takes a bzImage."""
+    server.choose(method="own_disk", own_kind="pvh")
+    server.put_disk("ext2-bzimage")
+    with server.started() as console:
+        text = console.wait(r"berth-guest: up, name=ext2-bzimage ", SLOW)
+        assert "Hypervisor detected: Xen HVM" in text
+        console.ask("echo $((6*7))-$(uname -s)", r"\n42-Linux\b", SLOW)

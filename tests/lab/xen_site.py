@@ -107,10 +107,12 @@ class Server:
         """Wait until its page has one of these states and nothing is under way; gives the page's text."""
         return self.site.owner.wait_state(self.address, *words, seconds=SLOW).text
 
-    def choose(self, version: str = "", arguments: str = "", method: str = "pvgrub") -> None:
+    def choose(
+        self, version: str = "", arguments: str = "", method: str = "pvgrub", own_kind: str = "pv64"
+    ) -> None:
         """Save a boot menu; the dom0 prepares it, whether the server runs or not."""
         state = self.site.owner.get(self.address).state
-        way.choose(self.site.owner, self.address, version, arguments, method)
+        way.choose(self.site.owner, self.address, version, arguments, method, own_kind=own_kind)
         self.wait(state)
 
     def press(self, verb: str) -> None:

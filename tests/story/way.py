@@ -67,9 +67,13 @@ def choose(
     arguments: str = "",
     method: str = "pvgrub",
     *,
+    own_kind: str = "pv64",
     expect: int = 200,
 ) -> Page:
-    """Make a version the only entry of a server's boot menu, and have it prepared."""
+    """Make a version the only entry of a server's boot menu, and have it prepared.
+
+    For the method `own_disk` there is no version, and `own_kind` says how the kernel there starts.
+    """
     page = customer.get(server.rstrip("/") + "/boot/")
     form = page.form(having="seen_serial")
     if version and "key" not in form.fields:
@@ -78,7 +82,8 @@ def choose(
         form = page.form(having="seen_serial")
     identity = version.rstrip("/").rsplit("/", 1)[-1]
     filled = {"version": identity, "title": "", "arguments": arguments}
-    return customer.submit(form, expect=expect, method=method, do="save", **filled)
+    chosen = {"method": method, "own_kind": own_kind, "do": "save", **filled}
+    return customer.submit(form, expect=expect, **chosen)
 
 
 def press(customer: Browser, server: str, verb: str) -> Page:
