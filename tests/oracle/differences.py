@@ -6,6 +6,7 @@ loader refuses.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.oracle.library import Answer
@@ -15,11 +16,12 @@ from vps.xen.inspect.verdicts import Code
 
 @dataclass(frozen=True)
 class Difference:
-    """`codes`: the refusals of Berth that may stand against libxenguest's acceptance."""
+    """`codes`: the refusals of Berth that may stand against a loader's acceptance, under the condition `when`."""
 
     name: str
     codes: frozenset[Code]
     reason: str
+    when: Callable[[Report, Answer], bool] = lambda report, answer: True
 
 
 PV, PVH = "direct_pv", "direct_pvh"
@@ -44,6 +46,7 @@ DIFFERENCES = (
         "firmware",
         frozenset({Code.NOT_FOR_XEN, Code.NOT_PVH, Code.NOTES, Code.ADDRESSES}),
         "As PVH libxenguest's HVM loader takes any 32-bit ELF without PHYS32_ENTRY: what it is for is hvmloader.",
+        lambda report, answer: answer.loader == "HVM-generic",
     ),
     Difference(
         "size",
@@ -59,6 +62,17 @@ DIFFERENCES = (
         "raw Xen binary",
         frozenset({Code.XEN_BINARY}),
         "An old form without ELF; nobody makes it, and nothing tells what is in it.",
+    ),
+    Difference(
+        "damaged zstd",
+        frozenset({Code.DAMAGED}),
+        "libzstd 1.5.4, which Debian's libxenguest has, makes something of data that 1.5.7 calls corrupt.",
+        lambda report, answer: report.compression == "zstd",
+    ),
+    Difference(
+        "two forms at once",
+        frozenset({Code.TWO_FORMS}),
+        "ELF and bzImage in one file: libxenguest boots the bzImage as PV and the ELF as PVH. No build makes it.",
     ),
 )
 
@@ -101,6 +115,11 @@ GRUB_DIFFERENCES = (
         "An i386 kernel that says 'bimodal': libxenguest starts it without PAE, which Xen is not built for any more.",
     ),
     Difference(
+        "grub: two forms at once",
+        frozenset({Code.TWO_FORMS}),
+        "As above: GRUB boots the ELF where that reads, else the bzImage.",
+    ),
+    Difference(
         "grub: size",
         frozenset({Code.TOO_LARGE, Code.UNPACKS_TOO_LARGE, Code.NO_MEMORY, Code.NO_TIME}),
         "As above: the limits are for what Berth keeps and unpacks.",
@@ -121,8 +140,10 @@ def agrees(path: str, report: Report, answer: Answer) -> str | None:
     if ok:
         return f"WRONG: ok, but libxenguest refuses: {answer.error}"
     code = report.path_codes[path]
+    if answer.loader == "multiboot-binary":
+        code = Code.XEN_BINARY  # whatever else Berth says of the file
     for difference in DIFFERENCES:
-        if code in difference.codes and (difference.name != "firmware" or answer.loader == "HVM-generic"):
+        if code in difference.codes and difference.when(report, answer):
             return difference.name
     return f"WRONG: refused ({code}: {report.original_paths[path]}), but libxenguest takes it as {answer.guest_type}"
 

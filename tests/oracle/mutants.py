@@ -349,6 +349,24 @@ def payload_bits(data: bytes, dice: random.Random) -> bytes:
             return kernels.bzimage_of(inside[:-4] + struct.pack("<I", size))
 
 
+def two_forms(data: bytes, dice: random.Random) -> bytes:
+    """A bzImage that is an ELF file as well, or the reverse, or either with the table of a raw Xen binary."""
+    image = kernels.bzimage_of(packed_payload(data, dice.choice((*COMPRESSIONS, "none"))))
+    match dice.randrange(4):
+        case 0:
+            return data[:4] + image[4:]
+        case 1:
+            return data[:0x1F0] + image[0x1F0:]
+        case 2:
+            return data[:0x1F0] + image[0x1F0:0x268] + data[0x268:]
+        case _:
+            whole = dice.choice((data, image))
+            at = dice.randrange(64, min(len(whole), 8192) - 64)
+            flags = dice.choice((0, 0x10000, 0x10000 | 2 << 14))
+            words = (0x336EC578, flags, -(0x336EC578 + flags) & 0xFFFFFFFF, 0x1000, 0x1000, 0, 0, 0x1000)
+            return whole[:at] + struct.pack("<8I", *words) + whole[at + 32 :]
+
+
 def double(data: bytes, dice: random.Random) -> bytes:
     """Two rules for ELF files, one behind the other."""
     first = dice.choice((note_values, segment_bits, section_bits, note_types))(data, dice)
@@ -363,7 +381,7 @@ RULES: dict[str, Rule] = {
     for rule in (
         header_bits, header_values, segment_bits, section_bits, note_bits, note_values, note_types, truncation,
         trailing, moved_sections, stripped_headers, recompression, gzipped, nested, concatenated, packed_bits,
-        payload, payload_bits, double,
+        payload, payload_bits, two_forms, double,
     )
 }  # fmt: skip
 

@@ -117,7 +117,7 @@ def test_the_command_prints_every_rule(
 def test_full_size_mutants_are_of_every_rule() -> None:
     elf = kernels.linux_elf()
     seen = Counter(
-        mutant.rule for mutant in full_size({"a": (kernels.linux_bzimage(elf=elf), elf)}, range(66))
+        mutant.rule for mutant in full_size({"a": (kernels.linux_bzimage(elf=elf), elf)}, range(69))
     )
     assert set(seen) >= {f"full size: {rule}" for rule in RULES}
     assert set(seen.values()) == {3}
@@ -146,6 +146,8 @@ DIFFERENT = {
     "hypervisor": ("direct_pvh", kernels.hypervisor()),
     "firmware": ("direct_pvh", kernels.netbsd("i386", "string")),
     "size": ("direct_pv", kernels.compress(kernels.netbsd(), "gzip")),
+    # The fuzzer's find, once it asked libxenguest too.
+    "two forms at once": ("direct_pv", b"\x7fELF" + kernels.linux_bzimage("xz")[4:]),
 }
 
 
@@ -171,18 +173,51 @@ def test_bytes_behind_gzip_that_claim_much_room_are_a_difference(oracle: Oracle)
     assert "unpacks to 300 MiB; the limit is 256 MiB" in report.reason
 
 
-def test_a_raw_xen_binary_is_a_difference(oracle: Oracle) -> None:
+@pytest.mark.parametrize(
+    "kernel",
+    [kernels.netbsd(), kernels.linux_bzimage("xz"), bytes(64) + b"\x90" * 8192],
+    ids=["elf", "bzimage", "alone"],
+)
+def test_a_raw_xen_binary_is_a_difference(oracle: Oracle, kernel: bytes) -> None:
     magic, flags = 0x336EC578, 0x10000 | 2 << 14
     words = (magic, flags, -(magic + flags) & 0xFFFFFFFF, 0x1000, 0x1000, 0, 0, 0x1000)
     table = b"".join(word.to_bytes(4, "little") for word in words)
-    kernel = kernels.netbsd()
     at = kernel.index(b"\x90" * 64)
     at += -at % 4
     binary_too = kernel[:at] + table + kernel[at + len(table) :]
     report = inspect(binary_too)
-    assert report.path_codes["direct_pv"] == Code.XEN_BINARY
-    answer = oracle.ask(binary_too)[0]
-    assert answer.loader == "multiboot-binary" or not answer.accepted
+    for way, answer in zip(WAYS, oracle.ask(binary_too), strict=True):
+        assert report.path_codes[way] == Code.XEN_BINARY
+        assert answer.loader == "multiboot-binary" or not answer.accepted
+
+
+def test_nothing_is_made_of_a_raw_xen_binary(oracle: Oracle) -> None:
+    """In a bzImage the loader that reads no such tables may have it; so may nobody where there is no other kernel."""
+    image = bytearray(kernels.linux_bzimage("xz"))
+    image[0x40:0x4C] = b"".join(
+        word.to_bytes(4, "little") for word in (0x336EC578, 0, -0x336EC578 & 0xFFFFFFFF)
+    )
+    assert inspect(bytes(image)).original_paths["pvgrub"] == "ok"
+    assert not oracle.ask(bytes(image))[0].accepted
+    alone = inspect(bytes(image[:0x1F0]))
+    assert alone.verdict == "refused" and set(alone.path_codes.values()) == {Code.XEN_BINARY}
+
+
+def test_lz4_with_half_its_magic_is_damaged(oracle: Oracle) -> None:
+    """Found by the mutants: two bytes of it tell the method, and the decoder wants all four."""
+    payload = bytearray(kernels.compress_payload(kernels.linux_elf(), "lz4"))
+    payload[3] ^= 4
+    kernel = kernels.bzimage_of(bytes(payload))
+    assert inspect(kernel).path_codes["direct_pv"] == Code.DAMAGED
+    assert not oracle.ask(kernel)[0].accepted
+
+
+def test_zstd_that_an_older_library_makes_something_of(oracle: Oracle) -> None:
+    """Found by the rule "two forms": without a checksum, cut in the middle by 32 other bytes."""
+    payload = (Path(__file__).parent / "damaged.zst").read_bytes()
+    kernel = kernels.bzimage_of(payload)
+    answer = oracle.ask(kernel)[0]
+    assert answer.accepted and agrees("direct_pv", inspect(kernel), answer) == "damaged zstd"
 
 
 def test_a_compression_that_this_libxenguest_lacks_is_refused_where_another_build_takes_it() -> None:
@@ -231,6 +266,7 @@ GRUB_DIFFERENT = {
     "grub: addresses": far_away,
     "grub: notes": long_last_note,
     "grub: PAE or not": bimodal,
+    "grub: two forms at once": lambda: kernels.netbsd()[:0x202] + b"HdrS" + kernels.netbsd()[0x206:],
     "grub: size": lambda: kernels.compress(kernels.netbsd(), "gzip"),
 }
 

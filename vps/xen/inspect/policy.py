@@ -29,6 +29,7 @@ _RANK = (
     Code.NOTES,
     Code.ADDRESSES,
     Code.HEADERS,
+    Code.TWO_FORMS,
     Code.XEN_BINARY,
     Code.NOT_FOR_XEN,
 )

@@ -75,8 +75,9 @@ def unwrap(view: memoryview) -> Unwrapped:
         original[Path.PVGRUB] = grub_refusal
         return Unwrapped(original, None, "unknown", opened.method)
     setup = bzimage.setup(blob)
-    if setup is None or Elf(blob).is_elf:
-        # An ELF file that has `HdrS` there too is an ELF file: no kernel is both.
+    if setup is not None and Elf(blob).is_elf:
+        found = Unwrapped(dict.fromkeys(PATHS, _two_forms()), None, "ELF", opened.method)
+    elif setup is None:
         # GRUB knows no zeros behind what gzip made: the end of its file is another one.
         found = _plain_elf(blob, opened.grub if isinstance(opened.grub, Blob) else blob, opened.method)
     else:
@@ -94,6 +95,8 @@ def ask(blob: Blob, for_grub: Blob) -> Kernel:
     """What the loaders say to a kernel without wrappings."""
     elf = Elf(blob)
     pv, pvh = libxenguest.judge(elf, pvh=False), libxenguest.judge(elf, pvh=True)
+    if libxenguest.xen_binary(blob):
+        pv, pvh = (judged._replace(refusal=_xen_binary()) for judged in (pv, pvh))
     return Kernel(elf, pv, pvh, grub.judge(elf if for_grub.size == blob.size else Elf(for_grub)))
 
 
@@ -103,15 +106,24 @@ def _plain_elf(blob: Blob, for_grub: Blob, method: Compression) -> Unwrapped:
         form, refusal = _no_kernel(blob)
         hypervisor = form == "EFI" and is_hypervisor(blob.view)
         return Unwrapped(dict.fromkeys(PATHS, refusal), None, form, method, hypervisor=hypervisor)
-    original = kernel.refusals
-    if libxenguest.xen_binary(blob):
-        refusal = Refusal(
-            Code.XEN_BINARY,
-            "The file has the header of a raw Xen binary, which Xen would take before the ELF kernel: upload the "
-            "kernel without it.",
-        )
-        original |= dict.fromkeys(PATHS[1:], refusal)
-    return Unwrapped(original, kernel, "ELF", method)
+    return Unwrapped(kernel.refusals, kernel, "ELF", method)
+
+
+def _xen_binary() -> Refusal:
+    return Refusal(
+        Code.XEN_BINARY,
+        "The file has the header of a raw Xen binary, which Xen would take before the kernel in it: upload the "
+        "kernel without it.",
+    )
+
+
+def _two_forms() -> Refusal:
+    """libxenguest would boot the bzImage in it as PV, the ELF as PVH; GRUB whichever reads."""
+    return Refusal(
+        Code.TWO_FORMS,
+        "The file is an ELF kernel and a Linux bzImage at once, and what boots it would decide which: upload one of "
+        "the two.",
+    )
 
 
 def _no_kernel(blob: Blob) -> tuple[str, Refusal]:
@@ -121,6 +133,8 @@ def _no_kernel(blob: Blob) -> tuple[str, Refusal]:
         if bytes(view[at : at + len(magic)]) == magic:
             form = "EFI" if magic == b"MZ" else "other"
             return form, Refusal(Code.NOT_A_KERNEL, f"This is {what}, not a kernel: {cure}.")
+    if libxenguest.xen_binary(blob):
+        return "other", _xen_binary()
     head = bytes(view[:4096])
     if head and not re.search(rb"[^\t\n\f\r -~\x80-\xff]", head):
         return "text", Refusal(
@@ -165,6 +179,8 @@ def _bzimage(blob: Blob, setup: bzimage.Setup, method: Compression) -> Unwrapped
     lacking = libxenguest.payload_refusal(unpacked.method)
     if lacking:
         original |= dict.fromkeys(PATHS[1:], lacking)
+    if libxenguest.xen_binary(blob):
+        original |= dict.fromkeys(PATHS[1:], _xen_binary())
     original[Path.PVGRUB] = _grub_bzimage(blob, setup, unpacked) or original[Path.PVGRUB]
     return Unwrapped(original, kernel, "bzImage", method, unpacked.method, banner)
 

@@ -32,6 +32,7 @@ class Code(StrEnum):
     DOM0_KERNEL = "dom0-kernel"
     HYPERVISOR = "hypervisor"
     XEN_BINARY = "xen-binary"
+    TWO_FORMS = "two-forms"
     ARCHITECTURE = "architecture"
     NOTES = "notes"
     ADDRESSES = "addresses"
