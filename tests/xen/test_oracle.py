@@ -303,6 +303,14 @@ def test_a_guest_that_calls_itself_xen_is_not_the_hypervisor(grub: Path) -> None
     assert agrees_with_grub(inspect(broken), grub_takes(broken, grub)) == "grub: notes"
 
 
+def test_a_header_that_grub_cannot_read_is_no_lack_of_notes() -> None:
+    """Found by the whole oracle: program headers of 34 bytes, where libxenguest finds nothing and says so."""
+    kernel = bytearray(kernels.netbsd("i386", config="XEN3PAE_DOMU"))
+    kernel[42], kernel[48:50] = 34, b"\0\0"
+    codes = inspect(bytes(kernel)).path_codes
+    assert (codes["direct_pv"], codes["pvgrub"]) == (Code.NOT_FOR_XEN, Code.HEADERS)
+
+
 def test_the_written_list_is_the_list_of_the_code() -> None:
     text = (Path(__file__).parents[2] / "docs" / "kernels.md").read_text()
     listed = re.findall(r"^\| \*\*(.+?)\*\* \|", text, re.MULTILINE)

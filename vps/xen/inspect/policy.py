@@ -69,7 +69,7 @@ def overrule(found: Unwrapped, who: Identity) -> dict[Path, Refusal | None]:
 
 def _speaks(kernel: Kernel) -> bool:
     """Whether the kernel says anything to Xen, or is too broken to tell."""
-    codes = {kernel.pv.refusal and kernel.pv.refusal.code, kernel.pvh.refusal and kernel.pvh.refusal.code}
+    codes = {refusal and refusal.code for refusal in kernel.refusals.values()}
     return codes != {Code.NOT_FOR_XEN}
 
 
