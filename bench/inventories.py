@@ -85,8 +85,8 @@ def main() -> int:
     figures = []
     for name, watch in found.items():
         figures += [
-            Figure(f"inventories of {domus:,} servers, {name}", round(watch.ms / 1000, 1), "s", AIM_S),
-            Figure("  of that cpu of the collector", round(watch.cpu_ms / 1000, 1), "s"),
+            Figure(f"inventories of {domus:,} servers, {name}", round(watch.ms / 1000, 2), "s", AIM_S),
+            Figure("  of that cpu of the collector", round(watch.cpu_ms / 1000, 2), "s"),
         ]
     return tell(options, before, figures, dom0s=dom0s, domus=domus)
 

@@ -21,6 +21,7 @@ from vps.pulse import EVERY, beat
 app = Celery("berth")
 app.conf.update(
     broker_url=settings.BERTH_REDIS_URL,
+    broker_transport="vps.broker:Transport",
     broker_use_ssl=settings.BERTH_BROKER_TLS,
     broker_connection_retry_on_startup=True,
     broker_transport_options={
