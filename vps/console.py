@@ -188,8 +188,9 @@ class Gateway:
         seat, access = connection.seat, connection.access
         try:
             there = (await self._people.at([seat.domu_id]))[seat.domu_id]
-            if any(person.mode == "typing" for person in there):
-                connection.mode = "watching"  # nobody is disturbed by opening a page
+            me = str(seat.user_id)
+            if any(person.mode == "typing" and person.user != me for person in there):
+                connection.mode = "watching"  # nobody else is disturbed by opening a page
             await self._people.enter(seat.domu_id, seat.user_id, _person(connection))
             line = self._lines.get(access.dom0_id)
             if line is None:
@@ -288,7 +289,8 @@ async def _forever(turn: Callable[[], Awaitable[None]], pause: float) -> None:
 
 
 def _person(connection: Connection) -> Person:
-    return Person(connection.id, connection.access.person_name, connection.mode)
+    seat, access = connection.seat, connection.access
+    return Person(connection.id, access.person_name, connection.mode, str(seat.user_id))
 
 
 async def _first(receive: Receive) -> tuple[str, Resume | None]:

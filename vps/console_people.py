@@ -24,11 +24,12 @@ class TooMany(Exception):
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody at a console. `id` is the connection's."""
+    """Somebody at a console. `id` is the connection's, `user` the person's."""
 
     id: str
     name: str
     mode: str
+    user: str
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _user(user: UUID) -> str:
 
 
 def _entry(person: Person, now: float) -> str:
-    return json.dumps({"name": person.name, "mode": person.mode, "until": now + STALE})
+    return json.dumps({"name": person.name, "mode": person.mode, "user": person.user, "until": now + STALE})
 
 
 def _read(answer: dict[bytes, bytes], now: float) -> list[Person]:
@@ -118,5 +119,5 @@ def _read(answer: dict[bytes, bytes], now: float) -> list[Person]:
     for field, value in sorted(answer.items()):
         told = json.loads(value)
         if told["until"] > now:
-            people.append(Person(field.decode(), told["name"], told["mode"]))
+            people.append(Person(field.decode(), told["name"], told["mode"], told.get("user", "")))
     return people

@@ -68,6 +68,20 @@ def test_several_see_the_same(way: Way, domu: UUID) -> None:
     assert len(ana.wait("people", 4)["people"]) == 1
 
 
+def test_who_comes_again_types_on(way: Way, domu: UUID) -> None:
+    """Of a gateway that was killed a person stays behind for some seconds, and is nobody to wait for."""
+    guest = way.boot(5, domu)
+    ticket, seat = way.rights.admit(way.dom0, domu)
+    left_behind = way.open(ticket)
+    assert left_behind.wait("ready")["mode"] == "typing"
+    again = way.open(way.rights.again(seat))
+    assert again.wait("ready")["mode"] == "typing"
+    again.wait("replayed")
+    again.type(b"on")
+    assert guest.hear(2) == b"on"
+    assert way.browse(domu, "Ben").of("ready")[0]["mode"] == "watching"
+
+
 def test_people_of_two_gateways_see_each_other(way: Way, domu: UUID) -> None:
     way.boot(5, domu)
     ana = way.browse(domu, "Ana")
