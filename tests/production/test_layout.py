@@ -100,7 +100,7 @@ def test_a_console_crosses_the_gateways(site: Layout, owner: Browser, operator: 
         consoles[1].wait(rf"\n{word}", 30)
         people = consoles[1].wait_told("people", 10)["people"]
         assert isinstance(people, list) and len(people) == 2
-        assert consoles[1].told[0]["mode"] == "watching"
+        assert consoles[1].told[0]["mode"] == "typing"  # the same person
         looker = stack.enter_context(operator.console(server))
         looker.wait(rf"\n{word}", 30)
         assert looker.told[0]["may_type"] is False
