@@ -337,10 +337,13 @@
   byId("paste-open").addEventListener("click", openPaste);
   area.addEventListener("input", () => problem(tooLong(area.value)));
   dialog.querySelector("form").addEventListener("submit", (event) => {
-    if (event.submitter && event.submitter.value === "paste" && tooLong(area.value)) event.preventDefault();
+    if (!event.submitter || event.submitter.value !== "paste") return;
+    if (tooLong(area.value)) event.preventDefault();
+    else if (area.value && mode === "typing") screen.paste(area.value);
   });
   dialog.addEventListener("close", () => {
-    if (dialog.returnValue === "paste" && area.value && mode === "typing") screen.paste(area.value);
+    // This comes a moment later, and the next text may have been asked about by then.
+    if (dialog.open) return;
     area.value = "";
     screen.terminal.focus();
   });
