@@ -140,8 +140,6 @@ def agrees(path: str, report: Report, answer: Answer) -> str | None:
     if ok:
         return f"WRONG: ok, but libxenguest refuses: {answer.error}"
     code = report.path_codes[path]
-    if answer.loader == "multiboot-binary":
-        code = Code.XEN_BINARY  # whatever else Berth says of the file
     for difference in DIFFERENCES:
         if code in difference.codes and difference.when(report, answer):
             return difference.name

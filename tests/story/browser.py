@@ -319,10 +319,6 @@ class Console:
                 ) from error
         return self.text[since:]
 
-    def take_keys(self) -> None:
-        """Be the one who types, as the button on the page does, whoever typed before."""
-        self.socket.send(json.dumps({"type": "mode", "mode": "typing"}))
-
     def type(self, keys: str) -> int:
         """Type; gives how many characters had come before."""
         before = len(self.text)

@@ -5,23 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from celery import Celery
 
+from tests.agent.guests import until
 from tests.agent.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
-
-
-def until(what: Callable[[], object], seconds: float = 60) -> None:
-    give_up = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
 
 
 @pytest.mark.slow
@@ -48,13 +40,13 @@ def test_acknowledgements_that_fail_do_not_end_its_work(tmp_path: Path) -> None:
     try:
         for name in ("first", "second"):
             send(name)
-            until(lambda name=name: (tmp_path / f"{name}-begun").exists())
+            until((tmp_path / f"{name}-begun").exists, 60)
         redis_server.kill()
         (tmp_path / "go").touch()
-        until(lambda: log.read_text().count("Couldn't ack") == 2)
+        until(lambda: log.read_text().count("Couldn't ack") == 2, 60)
         redis_server.start()
         send("third")
-        until(lambda: (tmp_path / "third-done").exists())
+        until((tmp_path / "third-done").exists, 60)
     finally:
         sender.close()
         worker.kill()

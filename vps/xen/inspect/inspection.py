@@ -6,11 +6,12 @@ import hashlib
 from typing import NamedTuple
 
 from vps.xen.inspect import policy
+from vps.xen.inspect.elf import Blob
 from vps.xen.inspect.identity import FEATURES, Identity, identify
 from vps.xen.inspect.libxenguest import PVH
 from vps.xen.inspect.limits import FILE_LIMIT
 from vps.xen.inspect.report import OK, Plain, Report
-from vps.xen.inspect.unwrap import PATHS, Kernel, Unwrapped, unwrap
+from vps.xen.inspect.unwrap import PATHS, Kernel, Unwrapped, raw_binary, unwrap
 from vps.xen.inspect.verdicts import Code, Compression, Path, Refusal, Role, mib
 
 PLAIN_FASTER = (Compression.XZ,)
@@ -92,11 +93,13 @@ def _examine(view: memoryview) -> Examined:
     elif found.hypervisor:
         who.guest_os = "Xen"
     overruled = policy.overrule(found, who)
-    report = _report(found, who, found.original | overruled, len(view), _sum(view))
+    report = _report(found, who, found.original | overruled | found.above, len(view), _sum(view))
     if kernel is None or found.payload in (None, Compression.NONE):
         return Examined(report)
     # In gzip, around a bzImage: the wrapping takes nothing away from a path, so the plain ELF serves all alike.
-    served: dict[Path, Refusal | None] = kernel.refusals | overruled
+    served: dict[Path, Refusal | None] = (
+        kernel.refusals | overruled | raw_binary(Blob(kernel.elf.view, len(kernel.elf.view)))
+    )
     faster = tuple(path for path in (Path.PVGRUB,) if found.payload in PLAIN_FASTER and served[path] is None)
     gains = any(served[path] is None and report.original_paths[path] != OK for path in PATHS)
     if not gains and not faster:

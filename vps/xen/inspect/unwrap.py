@@ -53,7 +53,10 @@ class Kernel(NamedTuple):
 
 
 class Unwrapped(NamedTuple):
-    """`original`: the refusals of the file as it is. `payload`: compression of a bzImage's payload."""
+    """`original`: the refusals of the file as it is. `payload`: compression of a bzImage's payload.
+
+    `above`: refusals that stand whatever else is said of the file.
+    """
 
     original: dict[Path, Refusal | None]
     kernel: Kernel | None
@@ -62,6 +65,7 @@ class Unwrapped(NamedTuple):
     payload: Compression | None = None
     setup_banner: str = ""
     hypervisor: bool = False
+    above: dict[Path, Refusal | None] = {}
 
 
 def unwrap(view: memoryview) -> Unwrapped:
@@ -88,15 +92,14 @@ def unwrap(view: memoryview) -> Unwrapped:
         for path in paths
         if isinstance(refusal, Refusal)
     }
-    return found._replace(original=original)
+    above = raw_binary(opened.xen) if isinstance(opened.xen, Blob) else {}
+    return found._replace(original=original, above=above)
 
 
 def ask(blob: Blob, for_grub: Blob) -> Kernel:
     """What the loaders say to a kernel without wrappings."""
     elf = Elf(blob)
     pv, pvh = libxenguest.judge(elf, pvh=False), libxenguest.judge(elf, pvh=True)
-    if libxenguest.xen_binary(blob):
-        pv, pvh = (judged._replace(refusal=_xen_binary()) for judged in (pv, pvh))
     return Kernel(elf, pv, pvh, grub.judge(elf if for_grub.size == blob.size else Elf(for_grub)))
 
 
@@ -109,12 +112,16 @@ def _plain_elf(blob: Blob, for_grub: Blob, method: Compression) -> Unwrapped:
     return Unwrapped(kernel.refusals, kernel, "ELF", method)
 
 
-def _xen_binary() -> Refusal:
-    return Refusal(
+def raw_binary(blob: Blob) -> dict[Path, Refusal | None]:
+    """What stands above all else where Xen would take the file for a raw binary; GRUB knows no such thing."""
+    if not libxenguest.xen_binary(blob):
+        return {}
+    refusal = Refusal(
         Code.XEN_BINARY,
         "The file has the header of a raw Xen binary, which Xen would take before the kernel in it: upload the "
         "kernel without it.",
     )
+    return dict.fromkeys(PATHS[1:], refusal)
 
 
 def _two_forms() -> Refusal:
@@ -133,8 +140,6 @@ def _no_kernel(blob: Blob) -> tuple[str, Refusal]:
         if bytes(view[at : at + len(magic)]) == magic:
             form = "EFI" if magic == b"MZ" else "other"
             return form, Refusal(Code.NOT_A_KERNEL, f"This is {what}, not a kernel: {cure}.")
-    if libxenguest.xen_binary(blob):
-        return "other", _xen_binary()
     head = bytes(view[:4096])
     if head and not re.search(rb"[^\t\n\f\r -~\x80-\xff]", head):
         return "text", Refusal(
@@ -179,8 +184,6 @@ def _bzimage(blob: Blob, setup: bzimage.Setup, method: Compression) -> Unwrapped
     lacking = libxenguest.payload_refusal(unpacked.method)
     if lacking:
         original |= dict.fromkeys(PATHS[1:], lacking)
-    if libxenguest.xen_binary(blob):
-        original |= dict.fromkeys(PATHS[1:], _xen_binary())
     original[Path.PVGRUB] = _grub_bzimage(blob, setup, unpacked) or original[Path.PVGRUB]
     return Unwrapped(original, kernel, "bzImage", method, unpacked.method, banner)
 
