@@ -178,9 +178,9 @@ def test_xl_prints_rubbish_hangs_or_has_no_xen(rig: Rig) -> None:
         rig.sim.set(faults=faults)
         failed = rig.ended(rig.order(Verb.PAUSE, domu))
         assert (failed["outcome"], failed["error"]["code"]) == ("failed", code)
-        inventory = until(lambda: (i := rig.inventory()) and i["error"] and i)
+        # A look that began before the fault may have its domains, and then no answer to `xl info`.
+        inventory = until(lambda: (i := rig.inventory()) and i["error"] and not i["domains"] and i)
         assert inventory["xen"] is None
-        assert inventory["domains"] == []
         rig.sim.set(faults={})
         until(lambda: rig.inventory()["xen"])
     assert rig.bodies(ReportKind.ENDED, domu.id) == []  # nothing counted as gone
