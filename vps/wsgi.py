@@ -1,4 +1,4 @@
-"""HTTP: `gunicorn vps.wsgi:application -k gthread`."""
+"""HTTP: `gunicorn vps.wsgi:application -k vps.web_worker.WebWorker`."""
 
 from __future__ import annotations
 

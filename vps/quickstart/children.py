@@ -82,7 +82,8 @@ def product(start: Start) -> tuple[list[Child], list[Child]]:
             "web",
             (
                 *gunicorn,
-                *("--worker-class", "gthread", "--workers", "2", "--threads", "8", "--preload"),
+                *("--worker-class", "vps.web_worker.WebWorker", "--workers", "2"),
+                *("--threads", "8", "--preload"),
                 *("--bind", f"fd://{web}", "vps.wsgi:application"),
             ),
             ours,
