@@ -127,7 +127,7 @@ def test_an_image_finds_what_it_runs(name: str) -> None:
     for word in target.cmd:
         module = word.partition(":")[0]
         if module.startswith("vps."):
-            module = module.rpartition(".")[0] if module.endswith("GatewayWorker") else module
+            module = module.rpartition(".")[0] if module.endswith("Worker") else module
             assert importlib.util.find_spec(module), word
 
 
