@@ -11,6 +11,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from vps.models import Domu, Operation
+from vps.models.direct_approval import not_approved
 from vps.xen.description import Boot, BootEntry, BootMethod, Description
 from vps.xen.menu import grub_cfg, menu_lst
 from vps.xen.messages import Verb, canonical
@@ -63,6 +64,11 @@ def next_boot(domu: Domu, boot: Boot) -> NextBoot:
     if not boot.bootable:
         return NextBoot(boot, None)
     prepared = _prepared(domu)
+    if wanting := not_approved(domu.tenant, boot):
+        what = wanting[0].label or wanting[0].title
+        return NextBoot(
+            boot, entry, refused=_("%(kernel)s may not boot directly any more.") % {"kernel": what}
+        )
     there = next((p for p in prepared if p.get("menu_serial") == domu.menu_serial), None)
     last = next((p for p in prepared if p.get("menu_serial") != domu.menu_serial), None) or {}
     if there is not None:
@@ -137,6 +143,8 @@ def _files(description: Description, config: str) -> DomainFiles:
     folder = f"{state}/domus/{description.id}"
     own = tuple((disk, f"{disks}/{disk.id}.img") for disk in description.disks)
     if boot.method is BootMethod.DIRECT:
+        if not boot.entries:
+            raise RenderRefused(_("There is nothing to boot; choose a kernel."))
         entry = boot.entries[boot.default]
         kernel = f"{folder}/{name}-kernel-{entry.kernel.sha256[:12]}"
         ramdisk = f"{folder}/{name}-ramdisk-{entry.ramdisk.sha256[:12]}" if entry.ramdisk else None

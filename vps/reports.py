@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from vps import dispatch
 from vps.models.boot_record import BootRecord
 from vps.models.boot_try import BootTry
+from vps.models.conflict import Conflict
 from vps.models.dom0 import Dom0
 from vps.models.domu import Domu
 from vps.models.event import Event
@@ -45,6 +46,7 @@ _UNSUCCESSFUL = frozenset({State.FAILED, State.REFUSED, State.CANCELLED})
 _UNREADABLE = (
     *(MessageRefused, KeyError, TypeError, ValueError, AttributeError),
     *(ArithmeticError, DataError, IntegrityError),
+    Conflict,  # one server's; no other dom0 shall wait for it
 )
 _LISTS = ("domains", "domus", "alarms", "bridges")
 MAX_RESULT = 600_000  # characters of JSON: 64 KiB of a log, of which each byte may become six

@@ -19,6 +19,7 @@ from tests.web.test_request import text
 from tests.web.world import Mouth
 from vps import dispatch
 from vps.models import BootTry, Conflict, Domu, Event, KernelVersion, Operation
+from vps.models.boot_try import put_in_use
 from vps.xen.description import Boot
 from vps.xen.messages import Verb
 from vps.xen.trying import Try
@@ -175,6 +176,18 @@ def test_well_and_kept_puts_its_menu_in_use(mouth: Mouth, two: Domu, trying: Boo
     # The report comes again: nothing more happens.
     ends(mouth, trying, "back", "crash", "It crashed.", default=True)
     assert trying.state == "healthy" and Event.objects.filter(kind="boot.in_use").count() == 1
+
+
+def test_what_the_dom0_kept_is_in_use_though_nobody_may_choose_it_now(
+    mouth: Mouth, two: Domu, trying: BootTry, settings: Any
+) -> None:
+    settings.BERTH_TRIAL_DEMANDED = True
+    with pytest.raises(Conflict):
+        put_in_use(two, trying.menu, None)
+    ends(mouth, trying, "healthy", "console", "login:", default=True)
+    two.refresh_from_db()
+    assert (trying.state, two.menu_serial) == ("healthy", trying.menu.serial)
+    assert not Event.objects.filter(kind="report.refused").exists()
 
 
 def test_taken_back_is_told_with_the_end_of_the_console(

@@ -8,7 +8,8 @@ import pytest
 from django.urls import reverse
 
 from accounts.models import Membership, Role
-from tests.web.conftest import Browser, Cast, finish, log_in_freshly, make_blob, make_version
+from tests.web.conftest import Browser, Cast, finish, log_in_freshly, make_blob, make_loaders, make_version
+from tests.web.test_boot import rows
 from tests.web.world import Mouth
 from vps import sweep
 from vps.models import Conflict, DirectApproval, Domu, Event, KernelVersion, Operation
@@ -106,6 +107,22 @@ def test_taken_back_it_is_not_started(cast: Cast, direct: Domu, version: KernelV
     assert not direct.operations.open().exists()
     event = Event.objects.get(kind="direct.revoked")
     assert (event.actor, event.tenant, event.reason) == (cast.second, cast.tenant, "a hole was found")
+
+
+def test_the_pages_say_that_it_boots_no_more(
+    browser: Browser, cast: Cast, mouth: Mouth, direct: Domu, version: KernelVersion
+) -> None:
+    """The server's, its files, and the editor in which its owner chooses something else."""
+    make_loaders()
+    DirectApproval.objects.get().revoke(cast.second, "a hole was found")
+    assert sweep._tell_of_revoked() == 1
+    finish(mouth, direct)
+    shown = browser(cast.owner).get(reverse("server_configuration", args=[direct.pk]))
+    assert "generic 1 may not boot directly any more" in shown.content.decode()
+    assert browser(cast.owner).get(reverse("server", args=[direct.pk])).status_code == 200
+    data = rows((version.pk, "Other", "root=xbd0a"), do="preview", method="pvgrub")
+    preview = browser(cast.owner).post(reverse("boot", args=[direct.pk]), data)
+    assert preview.status_code == 200 and "title Other" in preview.content.decode()
 
 
 def test_taken_back_while_it_runs(cast: Cast, mouth: Mouth, direct: Domu, rung: list[Operation]) -> None:

@@ -23,7 +23,7 @@ from vps.models.conflict import Conflict
 from vps.models.domu import Domu
 from vps.models.event import Event
 from vps.models.operation import Operation
-from vps.xen.description import Boot, BootMethod
+from vps.xen.description import Boot, BootMethod, DomainType
 from vps.xen.messages import Generation, Verb
 from vps.xen.trying import MIN_SECONDS, Sign, Try, TryOutcome
 
@@ -151,7 +151,9 @@ class BootTry(models.Model):
             if record is not None:
                 record.seen_well(self.why)
         if self.default:
-            put_in_use(self.domu, self.menu, None, _("It was well when it was tried."))
+            # It is the dom0's default already, whatever may be chosen here by now.
+            kind = DomainType(self.operation.body["try"]["type"])
+            put_in_use(self.domu, self.menu, None, _("It was well when it was tried."), kind)
         if outcome is not TryOutcome.GIVEN_UP:
             self._tell()
 
@@ -313,11 +315,17 @@ def name_of(boot: Boot) -> tuple[str, str]:
     return entry.title, entry.label
 
 
-def put_in_use(domu: Domu, menu: BootMenu, by: User | None, reason: str = "") -> None:
-    """Make a saved menu the one in use; the dom0 has it, or is asked for it by the caller. Raises Conflict."""
+def put_in_use(
+    domu: Domu, menu: BootMenu, by: User | None, reason: str = "", kind: DomainType | None = None
+) -> None:
+    """Make a saved menu the one in use; the dom0 has it, or is asked for it by the caller.
+
+    `kind` is the type that the dom0 boots it as; without one the menu is judged, as one that is chosen now.
+    Raises Conflict, where it is judged.
+    """
     with transaction.atomic():
         fresh = Domu.objects.select_for_update().get(pk=domu.pk)
-        kind, method = menu_type(fresh, menu), menu.boot["method"]
+        kind, method = kind or menu_type(fresh, menu), menu.boot["method"]
         before = {"menu_serial": fresh.menu_serial, "type": fresh.type, "boot_method": fresh.boot_method}
         fresh.menu_serial, fresh.type, fresh.boot_method = menu.serial, kind.value, method
         fresh.save(update_fields=["menu_serial", "type", "boot_method"])
