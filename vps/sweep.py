@@ -38,6 +38,7 @@ from vps.xen.description import BootMethod
 from vps.xen.messages import Verb
 
 log = logging.getLogger(__name__)
+_TOLD_AGAIN = timedelta(minutes=1)  # after an order came to nothing that takes a direct boot from a dom0
 INSPECTION_AGAIN = timedelta(seconds=60)
 
 
@@ -121,6 +122,14 @@ def _give_up() -> int:
     return count
 
 
+def _knows_nothing_to_boot(last: Operation) -> bool:
+    """Whether the dom0 did an order with nothing to boot, or came to nothing with one too lately to be asked again."""
+    if last.body.get("domu", {}).get("boot", {}).get("entries"):
+        return False
+    lately = timezone.now() - _TOLD_AGAIN
+    return last.state == State.DONE or (last.ended_at is not None and last.ended_at > lately)
+
+
 def _tell_of_revoked() -> int:
     """Servers whose dom0 still could build what is approved no more: the dom0 is told to prepare nothing to boot.
 
@@ -133,7 +142,7 @@ def _tell_of_revoked() -> int:
         if domu.open_operation or not not_approved(domu.tenant, domu.boot()):
             continue
         told = domu.operations.exclude(verb=Verb.DELETE.value).order_by("-id").first()
-        if told is None or not told.body.get("domu", {}).get("boot", {}).get("entries"):
+        if told is None or _knows_nothing_to_boot(told):
             continue
         try:
             domu.order(Verb.PREPARE, None, _("The approval of direct boot was taken back."))

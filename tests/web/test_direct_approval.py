@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts.models import Membership, Role
 from tests.web.conftest import Browser, Cast, finish, log_in_freshly, make_blob, make_loaders, make_version
@@ -157,6 +159,29 @@ def _verb(word: str) -> Any:
     from vps.xen.messages import Verb
 
     return Verb(word)
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled", "given_up"])
+def test_it_is_told_again_until_the_dom0_did_it(
+    cast: Cast, mouth: Mouth, direct: Domu, rung: list[Operation], end: str
+) -> None:
+    DirectApproval.objects.get().revoke(cast.operator, "a hole")
+    assert sweep._tell_of_revoked() == 1
+    told = direct.operations.open().get()
+    if end == "failed":
+        finish(mouth, direct, "failed", error={"code": "expired", "text": "It came too late."})
+    elif end == "cancelled":
+        direct.cancel(told, cast.owner)
+        if direct.operations.open().exists():
+            mouth.outcome(told, "cancelled")
+    else:
+        told.give_up(cast.operator, "its dom0 is gone")
+    assert sweep._tell_of_revoked() == 0, "not at once"
+    direct.operations.filter(pk=told.pk).update(ended_at=timezone.now() - timedelta(minutes=2))
+    assert sweep._tell_of_revoked() == 1
+    finish(mouth, direct)
+    direct.operations.update(ended_at=timezone.now() - timedelta(minutes=2))
+    assert sweep._tell_of_revoked() == 0
 
 
 def test_a_locked_server_forgets_as_well(cast: Cast, direct: Domu) -> None:
