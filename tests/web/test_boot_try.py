@@ -190,6 +190,20 @@ def test_what_the_dom0_kept_is_in_use_though_nobody_may_choose_it_now(
     assert not Event.objects.filter(kind="report.refused").exists()
 
 
+def test_a_menu_that_was_saved_meanwhile_stays_in_use(
+    browser: Browser, cast: Cast, mouth: Mouth, two: Domu, trying: BootTry
+) -> None:
+    """Its order is on the way, and the dom0 does it after it kept the other."""
+    version = two.menus.first().entries.first().version
+    assert post(browser, cast.owner, two, rows((version.pk, "Newest", "root=xbd0a"))).status_code == 302
+    two.refresh_from_db()
+    newest = two.menu_serial
+    assert newest > trying.menu.serial
+    ends(mouth, trying, "healthy", "console", "login:", default=True)
+    two.refresh_from_db()
+    assert (trying.state, trying.default, two.menu_serial) == ("healthy", False, newest)
+
+
 def test_taken_back_is_told_with_the_end_of_the_console(
     browser: Browser, cast: Cast, mouth: Mouth, two: Domu, trying: BootTry
 ) -> None:

@@ -130,7 +130,7 @@ class BootTry(models.Model):
             "why": str(told.get("why") or "")[:20],
             "text": str(told.get("text") or "")[:500],
             "tail": str(told.get("tail") or "")[:MAX_TAIL],
-            "default": told.get("default") is True,
+            "default": told.get("default") is True and self._is_newest(),
             "ended_at": at,
             "call_sha256": "",
         }
@@ -156,6 +156,11 @@ class BootTry(models.Model):
             put_in_use(self.domu, self.menu, None, _("It was well when it was tried."), kind)
         if outcome is not TryOutcome.GIVEN_UP:
             self._tell()
+
+    def _is_newest(self) -> bool:
+        """Whether no other menu was put in use since it was asked for; the dom0 has the order for that one."""
+        fresh = Domu.objects.select_for_update().get(pk=self.domu_id)
+        return bool(fresh.menu_serial == self.operation.body["domu"]["boot"]["serial"])
 
     def _move(self, before: set[State] | frozenset[State], state: State, **fields: Any) -> bool:
         moved = BootTry.objects.filter(pk=self.pk, state__in=before).update(state=state, **fields)
