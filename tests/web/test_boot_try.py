@@ -242,6 +242,18 @@ def armed(browser: Browser, cast: Cast, mouth: Mouth, two: Domu) -> BootTry:
     return two.tries.get()
 
 
+def test_what_is_armed_stays_when_what_came_after_it_came_to_nothing(
+    browser: Browser, cast: Cast, mouth: Mouth, two: Domu, armed: BootTry
+) -> None:
+    mouth.inventory({two: "running"}, domus=[of(two)])
+    ask(browser, cast.developer, two, do="arm", seconds="")
+    finish(mouth, two, "failed", error={"code": "fetch", "text": "The kernel could not be fetched."})
+    assert [one.state for one in two.tries.all()] == ["failed", "armed"]
+    page = server(browser, cast.owner, two)
+    assert 'id="armed"' in page and 'id="disarm"' in page and "Next boot only" in page
+    assert "could not be fetched" in page
+
+
 def test_the_next_boot_only_is_armed_without_booting(
     browser: Browser, cast: Cast, mouth: Mouth, two: Domu, armed: BootTry
 ) -> None:

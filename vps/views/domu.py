@@ -163,6 +163,7 @@ def _of(domu: Domu, user: User) -> dict[str, Any]:
     likely = LIKELY.get(status)
     boot = domu.boot()
     offered = [verb for verb in IN_MENU if operate and domu.may(verb)]
+    tries = list(domu.tries.select_related("menu", "by", "operation")[:ACTIVITY])
     return {
         "status": status.value,
         "console_first": status in CONSOLE_FIRST,
@@ -175,7 +176,9 @@ def _of(domu: Domu, user: User) -> dict[str, Any]:
         "may_boot": not domu.deleted_at and domu.tenant.allows(user, Right.OPERATE),
         "boot": boot,
         "next": next_boot(domu, boot),
-        "tried": domu.tries.select_related("menu", "by", "operation").first(),
+        "tried": tries[0] if tries else None,
+        # What is armed stays so when what was asked for after it came to nothing.
+        "armed": next((one for one in tries if one.is_armed), None),
         "may_try": operate and boot.bootable and domu.may(Verb.TRY),
         **_records(domu),
         "verdict": _verdict(domu, boot),
