@@ -44,6 +44,9 @@ def sweep_forever(stop: threading.Event, every: float) -> None:
         except (redis.RedisError, DatabaseError) as error:
             log.warning("sweeping: %s", error)
             close_old_connections()
+        except Exception:  # a storage that is away, or a fault of ours: the next round shall come
+            log.exception("a round of sweeping ended early")
+            close_old_connections()
         stop.wait(every)
 
 

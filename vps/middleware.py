@@ -68,6 +68,7 @@ class BodyLimitMiddleware:
         name = (request.resolver_match.url_name if request.resolver_match else "") or ""
         length = request.META.get("CONTENT_LENGTH") or "0"
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        if name in STREAMED or (length.isascii() and length.isdigit() and int(length) <= limit):
+        streamed = name in STREAMED and (name != "kernel_upload_piece" or request.method == "PUT")
+        if streamed or (length.isascii() and length.isdigit() and int(length) <= limit):
             return None
         return render(request, "413.html", {"limit": limit}, status=413)

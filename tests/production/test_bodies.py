@@ -11,6 +11,7 @@ import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -58,7 +59,8 @@ def test_a_refusal_arrives_while_the_file_is_sent(site: Layout, owner: Browser, 
         assert (late.status_code, late.json()["offset"]) == (409, 0)
 
 
-def test_who_sends_slowly_keeps_nobody_waiting(site: Layout, owner: Browser) -> None:
+@pytest.mark.parametrize("path", ["/log-in/", f"/kernels/uploads/{uuid4()}/"])
+def test_who_sends_slowly_keeps_nobody_waiting(site: Layout, owner: Browser, path: str) -> None:
     url = httpx.URL(site.url)
     with ExitStack() as stack:
         # What Django asks for before it reads a form.
@@ -67,7 +69,7 @@ def test_who_sends_slowly_keeps_nobody_waiting(site: Layout, owner: Browser) -> 
             plain = stack.enter_context(socket.create_connection((url.host, url.port), timeout=20))
             slow = stack.enter_context(site.tls.wrap_socket(plain, server_hostname=url.host))
             slow.sendall(
-                f"POST /log-in/ HTTP/1.1\r\nHost: {url.netloc.decode()}\r\nContent-Length: 100000\r\n"
+                f"POST {path} HTTP/1.1\r\nHost: {url.netloc.decode()}\r\nContent-Length: 100000\r\n"
                 f"{asked}Content-Type: application/x-www-form-urlencoded\r\n\r\nlogin=".encode()
             )
         began = time.monotonic()

@@ -131,6 +131,17 @@ def test_a_large_body_is_refused_unread(
 
 
 @pytest.mark.django_db
+def test_a_large_form_is_refused_unread_where_pieces_go(cast: Cast, browser: Browser) -> None:
+    answer = browser(cast.owner).generic(
+        "POST",
+        reverse("kernel_upload_piece", args=["01a21c20-364d-7636-b747-921ba6ea786e"]),
+        content_type="multipart/form-data; boundary=x",
+        **{"wsgi.input": Unread(), "CONTENT_LENGTH": str(30 << 20)},
+    )
+    assert answer.status_code == 413
+
+
+@pytest.mark.django_db
 def test_a_length_that_is_none_is_refused(browser: Browser, cast: Cast) -> None:
     answer = browser(cast.owner).generic(
         "POST", reverse("ask"), **{"wsgi.input": Unread(), "CONTENT_LENGTH": "-1"}

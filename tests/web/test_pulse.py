@@ -106,3 +106,22 @@ def test_the_collector_beats_with_each_round(
         finally:
             client.acl_setuser("default", enabled=True)
     assert list(tmp_path.iterdir()) == [], "no round, no beat"
+
+
+def test_a_round_that_breaks_off_does_not_end_the_sweeper(
+    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a storage that is away: its exceptions are neither Redis' nor the database's."""
+    settings.BERTH_PULSE_DIR = str(tmp_path)
+    stop, rounds = threading.Event(), []
+
+    def sweep() -> None:
+        rounds.append(1)
+        if len(rounds) == 1:
+            raise OSError("the storage is away")
+        stop.set()
+
+    monkeypatch.setattr(collector, "sweep", sweep)
+    monkeypatch.setattr(collector, "close_old_connections", lambda: None)
+    collector.sweep_forever(stop, 0.01)
+    assert len(rounds) == 2
