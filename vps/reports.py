@@ -289,6 +289,9 @@ def _inventory(dom0: Dom0, report: Report) -> None:
     for name in _LISTS:
         if not isinstance(body.get(name, []), list):
             raise MessageRefused(f"{name} is not a list.")
+    for name in ("agent", "xen"):
+        if not isinstance(body.get(name) or {}, dict):
+            raise MessageRefused(f"{name} is not an object.")
     was_heard = dom0.heard_lately
     if was_heard and report.at <= int(dom0.inventory.get("at", 0)):
         return  # a newer one was here before; after a silence any counts, for clocks are set back

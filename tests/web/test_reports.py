@@ -263,6 +263,8 @@ def test_rubbish_is_recorded(mouth: Mouth, text: str) -> None:
     "body",
     [
         pytest.param({"xen": {}, "domains": "x"}, id="domains a text"),
+        pytest.param({"xen": {"version": "4"}, "agent": "x"}, id="agent a text"),
+        pytest.param({"xen": [4]}, id="xen a list"),
         pytest.param({"xen": {"version": "4"}, "domains": [{"uuid": 5}]}, id="a domain without anything"),
         pytest.param({"xen": {"version": "4"}, "domains": [7]}, id="a number"),
         pytest.param({"xen": {"version": "4"}, "domains": []}, id="no memory"),
