@@ -17,7 +17,7 @@ from django.shortcuts import render
 log = logging.getLogger(__name__)
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 # Those that read a body themselves, piece by piece, and know how long it may be.
-STREAMED = frozenset({"kernel_upload_piece", "api_kernel_versions"})
+STREAMED = {"kernel_upload_piece": ("PUT",), "api_kernel_versions": ("PUT", "POST")}
 # Addresses that are secrets themselves: letters lead to them.
 SECRET_PATHS = frozenset({"account_confirm_email", "account_reset_password_from_key", "invitation", "well"})
 _WORD = re.compile(r"[A-Za-z0-9-]{8,64}")
@@ -68,7 +68,7 @@ class BodyLimitMiddleware:
         name = (request.resolver_match.url_name if request.resolver_match else "") or ""
         length = request.META.get("CONTENT_LENGTH") or "0"
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        streamed = name in STREAMED and (name != "kernel_upload_piece" or request.method == "PUT")
+        streamed = request.method in STREAMED.get(name, ())
         if streamed or (length.isascii() and length.isdigit() and int(length) <= limit):
             return None
         return render(request, "413.html", {"limit": limit}, status=413)

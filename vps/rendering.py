@@ -11,7 +11,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from vps.models import Domu, Operation
-from vps.models.direct_approval import not_approved
+from vps.models.direct_approval import not_approved, refusal_of
 from vps.xen.description import Boot, BootEntry, BootMethod, Description
 from vps.xen.menu import grub_cfg, menu_lst
 from vps.xen.messages import Verb, canonical
@@ -65,10 +65,7 @@ def next_boot(domu: Domu, boot: Boot) -> NextBoot:
         return NextBoot(boot, None)
     prepared = _prepared(domu)
     if wanting := not_approved(domu.tenant, boot):
-        what = wanting[0].label or wanting[0].title
-        return NextBoot(
-            boot, entry, refused=_("%(kernel)s may not boot directly any more.") % {"kernel": what}
-        )
+        return NextBoot(boot, entry, refused=refusal_of(wanting))
     there = next((p for p in prepared if p.get("menu_serial") == domu.menu_serial), None)
     last = next((p for p in prepared if p.get("menu_serial") != domu.menu_serial), None) or {}
     if there is not None:

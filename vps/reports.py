@@ -46,7 +46,6 @@ _UNSUCCESSFUL = frozenset({State.FAILED, State.REFUSED, State.CANCELLED})
 _UNREADABLE = (
     *(MessageRefused, KeyError, TypeError, ValueError, AttributeError),
     *(ArithmeticError, DataError, IntegrityError),
-    RecursionError,  # nested too deeply to be written down
     Conflict,  # one server's; no other dom0 shall wait for it
 )
 _LISTS = ("domains", "domus", "alarms", "bridges")

@@ -120,7 +120,7 @@ def test_the_pages_say_that_it_boots_no_more(
     assert sweep._tell_of_revoked() == 1
     finish(mouth, direct)
     shown = browser(cast.owner).get(reverse("server_configuration", args=[direct.pk]))
-    assert "generic 1 may not boot directly any more" in shown.content.decode()
+    assert "generic 1 may not boot directly: an operator has to approve it." in shown.content.decode()
     assert browser(cast.owner).get(reverse("server", args=[direct.pk])).status_code == 200
     data = rows((version.pk, "Other", "root=xbd0a"), do="preview", method="pvgrub")
     preview = browser(cast.owner).post(reverse("boot", args=[direct.pk]), data)

@@ -281,6 +281,16 @@ def test_a_bad_inventory_changes_nothing(mouth: Mouth, domu: Domu, body: dict[st
     assert fresh(domu).observed == "running"
 
 
+def test_what_is_nested_deeply_is_refused_before_it_is_kept(mouth: Mouth, domu: Domu) -> None:
+    operation = order(domu, Verb.START)
+    deep: object = "x"
+    for _ in range(200):
+        deep = [deep]
+    body = {"operation": str(operation.pk), "outcome": "running", "steps": deep}
+    mouth.say(ReportKind.OPERATION, body)
+    assert "nested more than 50 deep" in Event.objects.get(kind="report.refused").reason
+
+
 def test_two_inventories_agree_before_a_domain_counts_as_gone(mouth: Mouth, domu: Domu) -> None:
     mouth.inventory({domu: "running"})
     mouth.inventory({})

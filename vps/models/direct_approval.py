@@ -186,6 +186,13 @@ def not_approved(tenant: Tenant, boot: Boot) -> list[BootEntry]:
     ]
 
 
+def refusal_of(wanting: list[BootEntry]) -> str:
+    """What is said of entries that `not_approved` found."""
+    return _("%(kernel)s may not boot directly: an operator has to approve it. Ask for it on its page.") % {
+        "kernel": wanting[0].label or wanting[0].title
+    }
+
+
 def as_approved(tenant: Tenant, boot: Boot) -> Boot:
     """The boot as a dom0 may be told: with nothing to boot where an approval is wanting."""
     return replace(boot, entries=(), default=0) if not_approved(tenant, boot) else boot

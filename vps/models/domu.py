@@ -15,7 +15,7 @@ from accounts.models import Right, Tenant, User
 from accounts.models.quota import release
 from vps.middleware import request_id
 from vps.models.conflict import Conflict
-from vps.models.direct_approval import as_approved, not_approved
+from vps.models.direct_approval import as_approved, not_approved, refusal_of
 from vps.models.dom0 import Dom0
 from vps.models.event import Event
 from vps.models.operation import Operation, State
@@ -379,10 +379,7 @@ class Domu(models.Model):
                 _("%(tenant)s is suspended: %(why)s") % {"tenant": self.tenant, "why": self.tenant.suspended}
             )
         if verb in (Verb.START, Verb.REBOOT) and wanting:
-            raise Conflict(
-                _("%(kernel)s may not boot directly: an operator has to approve it. Ask for it on its page.")
-                % {"kernel": wanting[0].label or wanting[0].title}
-            )
+            raise Conflict(refusal_of(wanting))
         if verb.value not in (self.dom0.verbs or [verb.value]):
             raise Conflict(
                 _("The agent of %(dom0)s does not know %(verb)s; update it.")

@@ -150,11 +150,12 @@ def _preview(domu: Domu, form: MenuForm, saved: BootMenu | None) -> tuple[list[T
         return [], "", False
     try:
         kind, boot = draft_boot(domu, form.drafts(), **form.options())
-        description = replace(domu.description(), type=kind, boot=boot)
+        now = domu.description()
+        description = replace(now, type=kind, boot=boot)
         last = {"menu_lst": saved.menu_lst, "grub_cfg": saved.grub_cfg} if saved else {}
-        if saved and domu.description().boot.bootable:
-            now = render_texts(domu.description(), {}, {})
-            last["config"] = next(text.text for text in now if text.name == domu.name)
+        if saved and now.boot.bootable:
+            texts = render_texts(now, {}, {})
+            last["config"] = next(text.text for text in texts if text.name == domu.name)
         same = saved is not None and {**boot.as_dict(), "serial": saved.serial} == saved.boot
         return render_texts(description, {}, last), "", same
     except (Conflict, RenderRefused) as error:

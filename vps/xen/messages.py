@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 SCHEMA = 1
 MAX_ENVELOPE = 1024 * 1024  # characters
+MAX_DEPTH = 50  # lists and objects in one another; no message of ours has ten
 _SEAL = re.compile(r"[0-9a-f]{64}")
 MAX_WHOLE = 2**63  # what a database column of either side can still hold lies below
 
@@ -423,7 +424,25 @@ def _object(text: str) -> dict[str, Any]:
         raise MessageRefused("The message is not JSON.") from error
     if not isinstance(value, dict):
         raise MessageRefused("The message is not an object.")
+    if not _is_shallow(value):
+        # What is read so deep may not be written again, and fails where it is kept.
+        raise MessageRefused(f"The message is nested more than {MAX_DEPTH} deep.")
     return value
+
+
+def _is_shallow(value: object) -> bool:
+    """Whether nothing in a value of JSON lies more than MAX_DEPTH deep; without recursion."""
+    level: list[object] = [value]
+    for _depth in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)  # type: ignore[attr-defined]
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return True
+    return False
 
 
 def _whole(value: object) -> int:
