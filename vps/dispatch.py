@@ -7,6 +7,7 @@ envelope is the same, and the dom0's journal has the operation's id as its key.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,8 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from vps.chain import head
+from vps.models.conflict import Conflict
+from vps.models.direct_approval import refusal_of, wanted_unapproved
 from vps.models.dom0 import Dom0
 from vps.models.domu import Domu
 from vps.models.operation import OPEN, Operation, State
@@ -90,6 +93,8 @@ def send(operation: Operation) -> bool:
         return False
     if row.cancel_asked_at:
         return send_cancel(row)  # its order may have been lost, and shall not come now
+    if row.state in (State.QUEUED, State.SENT) and _take_back_unapproved(row):
+        return False
     try:
         if not row.envelope:
             row = _seal(row)
@@ -103,6 +108,15 @@ def send(operation: Operation) -> bool:
     if row.state != State.QUEUED or not row.move(State.SENT, **sent):
         Operation.objects.filter(pk=row.pk).update(**sent)
     log.info("sent %s %s to %s, request %s", row.verb, row.pk, row.dom0_id, row.request_id)
+    return True
+
+
+def _take_back_unapproved(row: Operation) -> bool:
+    """Whether an order that no dom0 has taken yet would boot directly what may not any more: it is cancelled then."""
+    if row.domu is None or not (wanting := wanted_unapproved(row.domu.tenant, row.body)):
+        return False
+    with suppress(Conflict):  # it ended just now
+        row.domu.cancel(row, None, refusal_of(wanting))
     return True
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from uuid import uuid4
 
 from agent_rig import Rig, until
 
-from vps.xen.description import Boot, BootEntry
+from vps.xen.description import Boot, BootEntry, DiskSpec
 from vps.xen.messages import ReportKind, Verb
 
 
@@ -147,3 +148,24 @@ def test_restart_needs_no_web(rig: Rig) -> None:
     assert (booted["menu_serial"], booted["entry"]) == (1, "")
     until(lambda: rig.record(domu).count("6.1.0-test") >= 2)
     assert any(alarm["code"] == "old" for alarm in until(lambda: rig.inventory()["alarms"]))
+
+
+def test_what_may_boot_no_more_is_not_fallen_back_to(rig: Rig) -> None:
+    """A description with nothing to boot could not be made ready; what lies ready from before is not for it."""
+    rig.start()
+    domu = rig.domu()
+    rig.done(Verb.START, domu)
+    prompt(rig, domu, 1)
+    nothing = replace(
+        domu,
+        disks=(*domu.disks, DiskSpec(uuid4(), 1, 1_000_000)),
+        boot=replace(domu.boot, serial=2, entries=()),
+    )
+    assert rig.ended(rig.order(Verb.PREPARE, nothing))["outcome"] == "failed"
+    rig.type(domu, "crash\n")
+    last_ended(rig, domu)
+    alarms = until(lambda: rig.inventory()["alarms"], "an alarm")
+    assert [alarm["code"] for alarm in alarms] == ["restart"], (
+        "not `old`: it does not run from what was ready"
+    )
+    assert len(rig.bodies(ReportKind.BOOTED, domu.id)) == 1

@@ -14,6 +14,7 @@ from tests.web.conftest import Browser, Cast, finish, log_in_freshly, make_blob,
 from tests.web.test_boot import rows
 from tests.web.world import Mouth
 from vps import sweep
+from vps.dispatch import send as really_send
 from vps.models import Conflict, DirectApproval, Domu, Event, KernelVersion, Operation
 from vps.models.boot import EntryDraft, save_menu
 from vps.xen.description import BootMethod
@@ -182,6 +183,27 @@ def test_it_is_told_again_until_the_dom0_did_it(
     finish(mouth, direct)
     direct.operations.update(ended_at=timezone.now() - timedelta(minutes=2))
     assert sweep._tell_of_revoked() == 0
+
+
+@pytest.mark.parametrize("sealed", [False, True], ids=["never sealed", "not accepted yet"])
+def test_an_order_that_waits_is_taken_back_with_it(
+    cast: Cast, mouth: Mouth, direct: Domu, rung: list[Operation], sealed: bool
+) -> None:
+    """Redis was away when it was asked for, or the dom0 has not taken it: its queue has a word that ends it."""
+    start = direct.start(cast.owner)
+    row = {"envelope": "sealed", "state": "sent"} if sealed else {"envelope": "", "state": "queued"}
+    Operation.objects.filter(pk=start.pk).update(**row)
+    DirectApproval.objects.get().revoke(cast.second, "a hole was found")
+    start.refresh_from_db()
+    assert not really_send(start)
+    start.refresh_from_db()
+    direct.refresh_from_db()
+    if sealed:
+        assert start.is_open and start.cancel_asked_at, "the dom0 says what came of it"
+    else:
+        assert (start.state, start.envelope, direct.wanted) == ("cancelled", "", "stopped")
+    said = Event.objects.get(kind="operation.cancel")
+    assert "generic 1 may not boot directly" in said.reason and said.actor is None
 
 
 def test_a_locked_server_forgets_as_well(cast: Cast, direct: Domu) -> None:

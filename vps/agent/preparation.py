@@ -133,9 +133,12 @@ def prepare_or_last(job: Job) -> Prepared:
         context.alarms.pop(f"old:{job.domu}", None)
         return prepared
     except (VerbFailed, OSError) as error:
+        row = context.row(job.domu)
+        if not row.description.boot.bootable:
+            raise  # what was ready may not be built any more
         if before is None or not before.config or not _files_stand(before):
             raise
-        name = context.row(job.domu).description.name
+        name = row.description.name
         job.log.warning("starting from the last good preparation, for the new one failed: %s", error)
         context.alarms[f"old:{job.domu}"] = f"{name} runs from its last good preparation: {error}"
         write_durably(Path(before.config_path), before.config.encode())

@@ -6,7 +6,9 @@ alone, so that a version that is made again of the same files needs no second on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
@@ -183,6 +185,14 @@ def not_approved(tenant: Tenant, boot: Boot) -> list[BootEntry]:
         entry
         for entry in boot.entries
         if not may_boot_directly(tenant, entry.kernel.sha256, entry.ramdisk.sha256 if entry.ramdisk else "")
+    ]
+
+
+def wanted_unapproved(tenant: Tenant, body: Mapping[str, Any]) -> list[BootEntry]:
+    """As `not_approved`, of what an order would have a dom0 build: its description, and what it tries."""
+    asked = [body.get("domu") or {}, body.get("try") or {}]
+    return [
+        entry for part in asked if "boot" in part for entry in not_approved(tenant, Boot.of(part["boot"]))
     ]
 
 

@@ -407,7 +407,7 @@ class Domu(models.Model):
             }
         )
 
-    def cancel(self, operation: Operation, by: User | None) -> None:
+    def cancel(self, operation: Operation, by: User | None, reason: str = "") -> None:
         """Take back an operation: at once if it was not accepted, else the dom0 is asked to stop it."""
         with transaction.atomic():
             fresh = Domu.objects.select_for_update().get(pk=self.pk)
@@ -428,6 +428,7 @@ class Domu(models.Model):
                 domu=fresh,
                 dom0=fresh.dom0,
                 operation=row,
+                reason=reason,
             )
 
     def after_unsuccessful(self, operation: Operation) -> None:
