@@ -199,7 +199,7 @@ def test_deleting_takes_back_the_wish_for_more(cast: Cast, mouth: Mouth, bootabl
 
 def test_a_deleted_server_keeps_its_kernel_from_being_forgotten(cast: Cast, deleted: Domu) -> None:
     version = deleted.menus.get().entries.get().version
-    with pytest.raises(Conflict, match="stands in the boot menu"):
+    with pytest.raises(Conflict, match="it stands in the boot menu of web1"):
         version.delete_content(cast.owner)
 
 

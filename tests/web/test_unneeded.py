@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.files.storage import default_storage
@@ -12,7 +13,7 @@ from django.utils import timezone
 
 from tests.web.conftest import Cast, finish, make_blob, make_loaders, make_version
 from tests.web.world import Mouth
-from vps.models import Blob, BootRecord, Domu, KernelVersion, Loader, Operation
+from vps.models import Blob, BootRecord, Conflict, Domu, KernelVersion, Loader, Operation
 from vps.models.boot import EntryDraft, save_menu
 from vps.storage import keep_file
 from vps.unneeded import collect
@@ -134,15 +135,41 @@ def test_a_run_that_goes_on_with_an_older_menu_keeps_its_files(
     cast: Cast, mouth: Mouth, running: Domu, version: KernelVersion, swept: Any
 ) -> None:
     record = BootRecord.objects.create(
-        domu=running, run=running.pk, menu_serial=1, booted_at=timezone.now(), entry="NetBSD"
+        domu=running,
+        run=running.pk,
+        version=version,
+        menu_serial=1,
+        booted_at=timezone.now(),
+        entry="NetBSD",
     )
     save_menu(running, [EntryDraft(make_version(cast.tenant, "second"), "x")], cast.owner)
     finish(mouth, running)
-    version.delete_content(cast.owner)
+    with pytest.raises(Conflict, match="web1 runs it"):
+        version.delete_content(cast.owner)
+    KernelVersion.objects.filter(pk=version.pk).update(deleted_at=timezone.now())
     assert version.original is not None
     assert swept() == 0 and there(version.original)
     BootRecord.objects.filter(pk=record.pk).update(ended_at=timezone.now())
     assert swept() == 1
+
+
+def test_the_way_back_cannot_be_deleted(
+    cast: Cast, mouth: Mouth, running: Domu, version: KernelVersion
+) -> None:
+    """What booted well last, until something newer has."""
+    now, second = timezone.now(), make_version(cast.tenant, "second")
+    boot = {"domu": running, "menu_serial": 1, "well": True}
+    ended = now - timedelta(hours=2)
+    BootRecord.objects.create(
+        **boot, run=uuid4(), version=version, booted_at=now - timedelta(hours=3), ended_at=ended
+    )
+    save_menu(running, [EntryDraft(second, "x")], cast.owner)
+    finish(mouth, running)
+    with pytest.raises(Conflict, match="it is what web1 booted well last, and its way back"):
+        version.delete_content(cast.owner)
+    BootRecord.objects.create(**boot, run=uuid4(), version=second, booted_at=now)
+    version.delete_content(cast.owner)
+    assert version.deleted_at
 
 
 def test_an_order_under_way_keeps_what_it_names(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models, transaction
+from django.db.models import Exists, OuterRef
 from django.db.models.functions import Least
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -214,12 +215,35 @@ class KernelVersion(models.Model):
         return next((path for path in paths if self.path(path) == "ok"), "")
 
     @property
-    def in_use(self) -> bool:
-        """Whether a saved menu that a server has, or will get, names it."""
-        return self.boot_entries.filter(
+    def in_use(self) -> str:
+        """Why it cannot be deleted, with the server that needs it; "" when none does.
+
+        What a saved menu names that a server has or will get, what runs, what is tried or armed, and what a server
+        booted well last: the way back.
+        """
+        entry = self.boot_entries.filter(
             menu__domu__purged_at=None,
             menu__serial__gte=Least("menu__domu__menu_serial", "menu__domu__prepared_serial"),
-        ).exists()
+        ).first()
+        if entry is not None:
+            return _("it stands in the boot menu of %(name)s; take it out there first.") % {
+                "name": entry.menu.domu.name
+            }
+        runs = self.boot_records.filter(domu__purged_at=None)
+        if (run := runs.filter(ended_at=None).exclude(domu__observed="gone").first()) is not None:
+            return _("%(name)s runs it.") % {"name": run.domu.name}
+        tried = self.boot_entries.filter(menu__tries__state__in=("asked", "armed", "trying")).first()
+        if tried is not None:
+            return _("%(name)s tries it, or boots it next.") % {"name": tried.menu.domu.name}
+        newer = self.boot_records.model.objects.filter(
+            domu=OuterRef("domu"), well=True, booted_at__gt=OuterRef("booted_at")
+        )
+        last_good = runs.filter(~Exists(newer), well=True, domu__deleted_at=None).first()
+        if last_good is not None:
+            return _("it is what %(name)s booted well last, and its way back.") % {
+                "name": last_good.domu.name
+            }
+        return ""
 
     def change(self, by: User, *, note: str, deprecated: str) -> None:
         """Notes, and why it is out of date ("" when it is not)."""
@@ -290,11 +314,8 @@ class KernelVersion(models.Model):
             fresh = KernelVersion.objects.select_for_update().get(pk=self.pk)
             if fresh.deleted_at:
                 return
-            if fresh.in_use:
-                raise Conflict(
-                    _("%(version)s stands in the boot menu of a server; take it out there first.")
-                    % {"version": fresh}
-                )
+            if why := fresh.in_use:
+                raise Conflict(_("%(version)s cannot be deleted: %(why)s") % {"version": fresh, "why": why})
             fresh.deleted_at = timezone.now()
             fresh.save(update_fields=["deleted_at"])
             if fresh.kernel.tenant is not None:
