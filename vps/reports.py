@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import DataError, IntegrityError, transaction
+from django.db import DatabaseError, DataError, IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from redis import RedisError
 
 from vps import dispatch
 from vps.models.boot_record import BootRecord
@@ -42,13 +43,15 @@ _STATES = {
     Outcome.CANCELLED: State.CANCELLED,
 }
 _UNSUCCESSFUL = frozenset({State.FAILED, State.REFUSED, State.CANCELLED})
-# What the content of a report may be at fault for. Anything else is ours, or passes: it is read again.
+# What the content of a report may be at fault for.
 _UNREADABLE = (
     *(MessageRefused, KeyError, TypeError, ValueError, AttributeError),
     *(ArithmeticError, DataError, IntegrityError),
     Conflict,  # one server's; no other dom0 shall wait for it
 )
+_PASSING = (DatabaseError, RedisError, OSError, MemoryError)  # nobody's fault: the report is read again
 _LISTS = ("domains", "domus", "alarms", "bridges")
+_NUMBERS = ("domid", "memory_mib", "vcpus", "cpus", "disk_mib", "free_disk_mib", "free_memory_mib")
 MAX_RESULT = 600_000  # characters of JSON: 64 KiB of a log, of which each byte may become six
 MAX_TEXT = 8000  # characters of a dom0's own words that are kept
 
@@ -90,6 +93,12 @@ def apply(dom0: Dom0, text: str) -> tuple[UUID, int] | None:
                 _APPLY[report.kind](locked, report)
         except _UNREADABLE as error:
             _refused(locked, f"{report.kind.value}: {error}")
+        except _PASSING:
+            raise
+        except Exception as error:
+            # A fault of ours, which would come again with this report: all dom0s would wait behind it.
+            log.exception("a report of %s could not be applied: %s", dom0, text[:MAX_TEXT])
+            _refused(locked, f"{report.kind.value}: a fault of Berth's: {error!r}")
         if not report.seq:
             return None
         Dom0.objects.filter(pk=dom0.pk).update(journal=report.journal, last_seq=report.seq)
@@ -152,7 +161,10 @@ def _gives_way(row: Operation, state: str) -> bool:
 def _tried(row: Operation, told: dict[str, Any], at: int) -> None:
     """How far a try is; its end comes as part of its operation's result, after the operation is done."""
     tried = BootTry.objects.select_for_update().filter(operation=row).first()
-    if tried is None:
+    if tried is None:  # a disarming
+        if row.state == State.DONE and not row.body.get("try"):
+            for left in BootTry.objects.filter(domu=row.domu, state=BootTry.State.ARMED, operation__lt=row):
+                left.disarmed(_time(at))
         return
     if told or row.state == State.DONE:
         tried.heard(told, _time(int(told.get("at") or at)))
@@ -291,6 +303,9 @@ def _inventory(dom0: Dom0, report: Report) -> None:
     for name in ("agent", "xen"):
         if not isinstance(body.get(name) or {}, dict):
             raise MessageRefused(f"{name} is not an object.")
+    for row in (body, *body.get("domains", [])):
+        for name in _NUMBERS:
+            int(row.get(name) or 0)  # pages add them up
     was_heard = dom0.heard_lately
     if was_heard and report.at <= int(dom0.inventory.get("at", 0)):
         return  # a newer one was here before; after a silence any counts, for clocks are set back

@@ -289,6 +289,17 @@ def test_it_is_disarmed(browser: Browser, cast: Cast, mouth: Mouth, two: Domu, a
     assert again.status_code == 409 and "Nothing is armed for the next boot" in text(again)
 
 
+def test_it_is_disarmed_where_the_dom0_forgot_it(
+    browser: Browser, cast: Cast, mouth: Mouth, two: Domu, armed: BootTry
+) -> None:
+    """Its journal was lost with the disk: nothing is armed there, and nothing is said of what was."""
+    browser(cast.owner).post(reverse("boot_disarm", args=[two.pk]))
+    finish(mouth, two, result={"armed": False})
+    armed.refresh_from_db()
+    assert (armed.state, armed.why) == ("given_up", "disarmed") and armed.ended_at
+    assert "Next boot only" not in server(browser, cast.owner, two)
+
+
 def test_an_agent_that_cannot_arm_is_not_asked(browser: Browser, cast: Cast, mouth: Mouth, two: Domu) -> None:
     verbs = [verb.value for verb in Verb if verb is not Verb.ARM]
     mouth.inventory({two: "running"}, verbs=verbs)

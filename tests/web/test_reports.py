@@ -6,7 +6,9 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
+from redis import ConnectionError as RedisConnectionError
 
 from accounts.models import User
 from tests.web.world import Mouth, make_dom0, make_domu
@@ -267,6 +269,8 @@ def test_rubbish_is_recorded(mouth: Mouth, text: str) -> None:
         pytest.param({"xen": [4]}, id="xen a list"),
         pytest.param({"xen": {"version": "4"}, "domains": [{"uuid": 5}]}, id="a domain without anything"),
         pytest.param({"xen": {"version": "4"}, "domains": [7]}, id="a number"),
+        pytest.param({"domains": [{"memory_mib": "x"}]}, id="a memory of words without Xen"),
+        pytest.param({"free_disk_mib": "much"}, id="a disk of words without Xen"),
         pytest.param({"xen": {"version": "4"}, "domains": []}, id="no memory"),
         pytest.param({"domus": [{"id": "x", "generation": "y"}]}, id="generation a text"),
     ],
@@ -289,6 +293,36 @@ def test_what_is_nested_deeply_is_refused_before_it_is_kept(mouth: Mouth, domu: 
     body = {"operation": str(operation.pk), "outcome": "running", "steps": deep}
     mouth.say(ReportKind.OPERATION, body)
     assert "nested more than 50 deep" in Event.objects.get(kind="report.refused").reason
+
+
+def test_a_fault_of_ours_keeps_no_other_report_waiting(
+    mouth: Mouth, domu: Domu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(dom0: Dom0, report: Report) -> None:
+        raise AssertionError("never thought of")
+
+    row = order(domu, Verb.START)
+    with monkeypatch.context() as patch:
+        patch.setitem(reports._APPLY, ReportKind.BOOTED, faulty)
+        mouth.say(ReportKind.BOOTED, {"domu": str(domu.pk)})
+    reason = Event.objects.get(kind="report.refused").reason
+    assert "a fault of Berth's: AssertionError('never thought of')" in reason
+    mouth.say(ReportKind.OPERATION, {"operation": str(row.pk), "outcome": "running"})
+    row.refresh_from_db()
+    assert row.state == State.RUNNING
+
+
+@pytest.mark.parametrize("error", [OperationalError("locked"), RedisConnectionError("away"), OSError("full")])
+def test_what_passes_is_read_again(
+    mouth: Mouth, domu: Domu, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def away(dom0: Dom0, report: Report) -> None:
+        raise error
+
+    monkeypatch.setitem(reports._APPLY, ReportKind.BOOTED, away)
+    with pytest.raises(type(error)):
+        mouth.say(ReportKind.BOOTED, {"domu": str(domu.pk)})
+    assert not Event.objects.filter(kind="report.refused").exists()
 
 
 def test_two_inventories_agree_before_a_domain_counts_as_gone(mouth: Mouth, domu: Domu) -> None:

@@ -120,6 +120,11 @@ class BootTry(models.Model):
         elif self._move({State.ASKED}, State.TRYING, until=at + timedelta(seconds=self.seconds)):
             self._event("try.began", _("%(name)s tries %(what)s"))
 
+    def disarmed(self, at: datetime) -> None:
+        """The dom0 has nothing armed any more. Its own word may never come: its journal may have been lost."""
+        if self._move({State.ARMED}, State.GIVEN_UP, why="disarmed", ended_at=at):
+            self._event("try.given_up", _("The next boot of %(name)s is not %(what)s any more"))
+
     def failed(self, text: str, at: datetime) -> None:
         """Its operation came to nothing."""
         self._move({State.ASKED}, State.FAILED, text=text[:500], ended_at=at)
