@@ -195,7 +195,7 @@ class Gateway:
             line = self._lines.get(access.dom0_id)
             if line is None:
                 line = self._lines[access.dom0_id] = Dom0Line(
-                    self._redis, self._clock, self._key(), access.dom0_id, self._hand_on
+                    self._redis, self._clock, self._key, access.dom0_id, self._hand_on
                 )
             # Before anything is waited for: whoever leaves now must see that the line is used.
             self._connections[connection.id] = connection

@@ -76,7 +76,12 @@ class Dom0Line:
     """One dom0. `take` gets each entry of its stream, on the event loop."""
 
     def __init__(
-        self, client: redis.Redis, clock: Clock, key: SigningKey, dom0: UUID, take: Callable[[Entry], None]
+        self,
+        client: redis.Redis,
+        clock: Clock,
+        key: Callable[[], SigningKey],
+        dom0: UUID,
+        take: Callable[[Entry], None],
     ) -> None:
         self.dom0 = dom0
         self._redis = client
@@ -105,7 +110,7 @@ class Dom0Line:
             return False
         try:
             not_after = await self._clock.now_ms() + round(seconds * 1000)
-            note = self._key.seal(Note(self.dom0, kind, not_after, body))
+            note = self._key().seal(Note(self.dom0, kind, not_after, body))
             waiting = await self._redis.lpush(self._channels.line, note)
             if waiting > NOTES_WAITING:
                 self._full_until = time.monotonic() + _FULL_FOR

@@ -76,10 +76,10 @@ def _is_left(context: Context, tried: Tried) -> bool:
 
 def _is_well(job: Job, tried: Tried, verdict: Verdict) -> None:
     context = job.context
-    row = context.row(job.domu)
-    # A menu that was saved meanwhile is newer than the wish to keep this one.
-    keep = tried.what.keep and row.generation == tried.generation
     with context.journal.transaction():
+        row = context.row(job.domu)
+        # A menu that was saved meanwhile is newer than the wish to keep this one.
+        keep = tried.what.keep and row.generation == tried.generation
         if keep:
             kept = replace(row.description, type=tried.what.type, boot=tried.what.boot)
             context.journal.describe(kept, row.generation)
