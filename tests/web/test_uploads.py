@@ -142,6 +142,16 @@ def test_another_persons_upload_is_not_there(client: Client, tenant: Tenant, per
     assert client.post("/kernels/uploads/", {**into, "tenant": "catalogue"}).status_code == 422
 
 
+def test_who_is_no_operator_any_more_sends_nothing_to_the_catalogue(client: Client, person: User) -> None:
+    User.objects.filter(pk=person.pk).update(is_operator=True)
+    upload = uploads.begin(tenant=None, user=person, kernel_name="rescue", filename="netbsd", size=1)
+    User.objects.filter(pk=person.pk).update(is_operator=False)
+    client.force_login(person)
+    address = f"/kernels/uploads/{upload.pk}/"
+    assert client.put(address, b"x", headers={"Upload-Offset": "0"}).status_code == 403
+    assert not KernelVersion.objects.exists()
+
+
 def test_a_viewer_uploads_nothing(client: Client, tenant: Tenant, person: User) -> None:
     Membership.objects.update(role=Role.VIEWER)
     client.force_login(person)
