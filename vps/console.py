@@ -79,6 +79,7 @@ class Gateway:
         self._lines: dict[UUID, Dom0Line] = {}
         self._strangers = 0
         self._checked = time.monotonic()
+        self._asking: asyncio.Task[Mapping[Seat, ConsoleAccess]] | None = None  # about rights
         self._said_present = 0.0
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -235,7 +236,7 @@ class Gateway:
             self._checked = time.monotonic()
             return
         try:
-            found = await asyncio.to_thread(self._rights.check, {one.seat for one in connections})
+            found = await self._ask_rights({one.seat for one in connections})
         except Exception as error:
             log.warning("Rights cannot be asked: %s", error)
             if time.monotonic() - self._checked > CHECK_FAILS_FOR:
@@ -245,6 +246,16 @@ class Gateway:
         self._checked = time.monotonic()
         for connection in connections:
             connection.heed(found.get(connection.seat))
+
+    async def _ask_rights(self, seats: set[Seat]) -> Mapping[Seat, ConsoleAccess]:
+        """One question at a time. Raises TimeoutError for a database that hangs, and what the question raises."""
+        async with asyncio.timeout(CHECK_FAILS_FOR):
+            if self._asking is not None:  # it hung: its answer is of another time
+                await asyncio.wait([self._asking])
+            self._asking = asyncio.create_task(asyncio.to_thread(self._rights.check, seats))
+            await asyncio.wait([self._asking])
+        asked, self._asking = self._asking, None
+        return asked.result()
 
     async def _tick(self) -> None:
         """Renew watches, notice silence and idleness."""

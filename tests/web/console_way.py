@@ -55,6 +55,8 @@ class FakeRights:
         self.tickets: dict[str, Seat] = {}
         self.access: dict[Seat, Access] = {}
         self.fails = False
+        self.answers = threading.Event()
+        self.answers.set()
         self.origins = {ORIGIN}
 
     def origin_is_ours(self, origin: str, host: str) -> bool:
@@ -78,6 +80,7 @@ class FakeRights:
         return (seat, self.access.get(seat)) if seat else None
 
     def check(self, seats: Collection[Seat]) -> Mapping[Seat, Access]:
+        self.answers.wait(30)
         if self.fails:
             raise OSError("The database is away")
         return {seat: self.access[seat] for seat in seats if seat in self.access}
@@ -91,7 +94,7 @@ class Agent:
         self.state = folder / "guests"
         self.state.mkdir(exist_ok=True)
         self._channels = Channels(dom0)
-        self._keys = keys
+        self.keys = keys
         self._out = redis.Redis.from_url(url, protocol=2)
         self._in = redis.Redis.from_url(url, protocol=2)
         self._stop = threading.Event()
@@ -112,7 +115,7 @@ class Agent:
         while not self._stop.is_set():
             found = self._in.brpop(self._channels.line, timeout=0.1)
             if found:
-                self.consoles.note(self._keys.note(found[1].decode(), self.dom0))
+                self.consoles.note(self.keys.note(found[1].decode(), self.dom0))
 
     def close(self) -> None:
         self._stop.set()
@@ -210,6 +213,11 @@ class Way:
     browsers: list[Browser] = field(default_factory=list)
     guests: list[Guest] = field(default_factory=list)
 
+    def roll_key(self) -> None:
+        """As `roll_signing_key` does to its end: the agent trusts the new key, and the old one no more."""
+        self.key = SigningKey.generate()
+        self.agent.keys = TrustedKeys([self.key.public_text()])
+
     def start_agent(self) -> Agent:
         self.agent = Agent(self.url, self.folder, self.dom0, TrustedKeys([self.key.public_text()]))
         return self.agent
@@ -265,9 +273,9 @@ def serving(gateway: Gateway, port: int = 0) -> Iterator[int]:
 
 @contextmanager
 def whole_way(url: str, folder: Path, settings: GatewaySettings | None = None) -> Iterator[Way]:
-    rights, key = FakeRights(), SigningKey.generate()
-    with serving(Gateway(url, lambda: key, rights, settings)) as port:
-        way = Way(url, folder, rights, key, port)
+    way = Way(url, folder, FakeRights(), SigningKey.generate(), 0)
+    with serving(Gateway(url, lambda: way.key, way.rights, settings)) as port:
+        way.port = port
         way.start_agent()
         try:
             yield way

@@ -50,6 +50,16 @@ def test_typing_and_answer(way: Way, domu: UUID) -> None:
     browser.wait_for(b"login: root\r\n# ")
 
 
+def test_an_open_console_outlives_the_web_s_key(way: Way, domu: UUID) -> None:
+    guest = way.boot(5, domu)
+    browser = way.browse(domu)
+    browser.type(b"before\r")
+    assert guest.hear(7) == b"before\r"
+    way.roll_key()
+    browser.type(b"after\r")
+    assert guest.hear(6) == b"after\r"
+
+
 def test_several_see_the_same(way: Way, domu: UUID) -> None:
     guest = way.boot(5, domu)
     ana, ben = way.browse(domu, "Ana"), way.browse(domu, "Ben")
@@ -152,6 +162,21 @@ def test_database_that_is_away_for_long_shuts_all_out(
     browser = way.browse(domu)
     way.rights.fails = True
     assert browser.wait_closed() == 1012
+
+
+def test_database_that_hangs_shuts_all_out(way: Way, domu: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And holds one thread for it; whoever comes when it answers again is let in as ever."""
+    monkeypatch.setattr(console, "CHECK_FAILS_FOR", 1.0)
+    way.boot(5, domu)
+    first, second = way.browse(domu, "Ana"), way.browse(domu, "Ben")
+    way.rights.answers.clear()
+    assert first.wait_closed() == second.wait_closed() == 1012
+    waiting = [thread for thread in threading.enumerate() if thread.name.startswith("asyncio_")]
+    assert len(waiting) < 5
+    way.rights.answers.set()
+    again = way.browse(domu, "Ana")
+    again.type(b"x")
+    assert not again.of("bye")
 
 
 def test_ticket_is_good_once(way: Way, domu: UUID) -> None:
