@@ -92,6 +92,9 @@ def verify(heads: Sequence[tuple[str, Head]] = ()) -> Verdict:
     for name, kept in heads:
         wanted.setdefault(kept.seq, []).append((name, kept.seal))
     seq, seal, lost = chain.pruned_seq, chain.pruned_seal, []
+    for name, kept_seal in wanted.pop(seq, []):
+        if kept_seal != seal:
+            found.faults.append(_remade(seq, name))
     for row in Event.objects.exclude(seq=None).order_by("seq").iterator(BATCH):
         assert row.seq is not None
         if row.seq != seq + 1:
@@ -115,6 +118,8 @@ def verify(heads: Sequence[tuple[str, Head]] = ()) -> Verdict:
             _("The chain ends with event %(seq)s, but %(head)s events were sealed: the end was cut off.")
             % {"seq": seq, "head": chain.seq}
         )
+    found.notes += [_lost(*each) for each in lost]
+    found.notes += _told_prunes()
     found.faults += _slipped_in(chain)
     found.faults += _unknown_prune(chain)
     for number, kept in sorted(wanted.items()):
@@ -146,6 +151,26 @@ def _gap(first: int, last: int) -> str:
     if first == last:
         return _("Event %(seq)s was removed.") % {"seq": first}
     return _("Events %(first)s to %(last)s were removed.") % {"first": first, "last": last}
+
+
+def _lost(first: int, last: int, at: datetime) -> str:
+    """A gap that the chain itself tells of: whoever reads this knows whether there was a restoration."""
+    return _("Events %(first)s to %(last)s were lost with the restoration of %(at)s.") % {
+        "first": first,
+        "last": last,
+        "at": f"{at:%Y-%m-%d %H:%M}",
+    }
+
+
+def _told_prunes() -> Iterator[str]:
+    """Each removal that the chain itself tells of: whoever reads this knows whether it was one of theirs."""
+    for row in Event.objects.filter(kind=PRUNED).exclude(seq=None).select_related("actor").order_by("seq"):
+        yield _("Events up to %(last)s were removed on %(at)s (%(who)s), as event %(seq)s tells.") % {
+            "last": row.after.get("seq"),
+            "at": f"{row.at:%Y-%m-%d %H:%M}",
+            "who": row.actor or _("by a command"),
+            "seq": row.seq,
+        }
 
 
 def _remade(seq: int, name: str) -> str:
