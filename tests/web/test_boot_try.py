@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.messages import get_messages
@@ -18,7 +19,7 @@ from tests.web.test_boot import post, rows
 from tests.web.test_request import text
 from tests.web.world import Mouth
 from vps import dispatch
-from vps.models import BootTry, Conflict, Domu, Event, KernelVersion, Operation
+from vps.models import BootRecord, BootTry, Conflict, Domu, Event, KernelVersion, Operation
 from vps.models.boot_try import put_in_use
 from vps.xen.description import Boot
 from vps.xen.messages import Verb
@@ -102,6 +103,25 @@ def test_the_page_says_what_happens_if_it_fails(browser: Browser, cast: Cast, tw
     assert "login:" in page and "The server is shut down for it first." in page
     address = reverse("boot_try", args=[two.pk, two.menu_serial])
     assert f'href="{address}"' in server(browser, cast.owner, two)
+
+
+def test_the_page_warns_of_a_way_back_that_was_never_well(browser: Browser, cast: Cast, two: Domu) -> None:
+    """Who saves a kernel as the default and then tries it would come back to the same."""
+    address = reverse("boot_try", args=[two.pk, two.menu_serial])
+    page = text(browser(cast.owner).get(address))
+    assert (
+        'id="unproven"' in page
+        and "It would go back to Good of menu 2, which was not seen to boot well" in page
+    )
+    assert "Go back to it first" not in page, "nothing was well yet"
+    now, older = timezone.now(), two.menus.order_by("serial").first()
+    assert older is not None
+    boot = {"domu": two, "run": uuid4(), "well": True, "booted_at": now, "label": "generic 1"}
+    BootRecord.objects.create(**boot, menu_serial=older.serial)
+    page = text(browser(cast.owner).get(address))
+    assert f"What booted well last is generic 1 of menu {older.serial}." in page and "#way-back" in page
+    BootRecord.objects.create(**{**boot, "run": uuid4()}, menu_serial=two.menu_serial)
+    assert 'id="unproven"' not in text(browser(cast.owner).get(address))
 
 
 def test_trying_orders_the_boot_and_leaves_the_menu_in_use(

@@ -51,6 +51,7 @@ def try_menu(request: HttpRequest, pk: UUID, serial: int) -> HttpResponse:
                 return _begin(request, domu, menu, position, form)
             except Conflict as conflict:
                 problem, status = str(conflict), 409
+    good_boots = domu.boot_records.well()
     context = {
         "domu": domu,
         "form": form,
@@ -60,6 +61,8 @@ def try_menu(request: HttpRequest, pk: UUID, serial: int) -> HttpResponse:
         "boot": boot,
         "back": back,
         "goes_back_to": name_of(back)[0],
+        "back_was_well": good_boots.filter(menu_serial=domu.menu_serial).exists(),
+        "good_boot": good_boots.first(),
         "may": domu.may(Verb.TRY),
         "may_arm": Verb.ARM.value in domu.dom0.verbs and back.bootable,
         "known": Verb.TRY.value in domu.dom0.verbs,
