@@ -200,6 +200,15 @@ def test_only_what_is_needed_is_kept(blobs: Blobs, web: BlobWeb) -> None:
     assert not blobs.has(gone)
 
 
+def test_a_spoiled_file_is_fetched_again_when_it_is_needed(blobs: Blobs, web: BlobWeb) -> None:
+    """Its size is as it was: a disk that gives other bytes than were written."""
+    blob = web.add(DATA)
+    path = blobs.ensure(blob, nothing)
+    path.write_bytes(bytes(len(DATA)))
+    assert blobs.has(blob)
+    assert blobs.ensure(blob, nothing).read_bytes() == DATA
+
+
 def test_a_spoiled_file_is_found(blobs: Blobs, web: BlobWeb) -> None:
     blob = web.add(DATA)
     path = blobs.ensure(blob, nothing)

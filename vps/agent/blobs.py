@@ -51,14 +51,15 @@ class Blobs:
             return False
 
     def ensure(self, blob: BlobRef, check: Check) -> Path:
-        """Have the file and give its path. Raises BlobError, OSError, and what `check` raises."""
+        """Have the file, whole, and give its path. Raises BlobError, OSError, and what `check` raises.
+
+        One that was damaged where it lies is fetched again: nothing is made of what nobody uploaded.
+        """
         with self._lock:
             mine = self._fetching.setdefault(blob.sha256, threading.Lock())
         with mine:
-            with self._lock:
-                if self.has(blob):
-                    return self.path(blob)
-            self._fetch(blob, check)
+            if not self.verify(blob):
+                self._fetch(blob, check)
         return self.path(blob)
 
     def verify(self, blob: BlobRef) -> bool:
