@@ -7,14 +7,16 @@ from uuid import uuid4
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from tests.web.conftest import Browser, Cast, make_loaders, make_version
 from tests.web.test_request import text
 from tests.web.world import Mouth
 from vps import sweep
-from vps.models import Conflict, Dom0, Domu, Event, KernelVersion, Operation, TrialBoot
+from vps.models import BootRecord, Conflict, Dom0, Domu, Event, KernelVersion, Operation, TrialBoot
 from vps.models.boot import EntryDraft, save_menu
 from vps.models.operation import State
+from vps.models.trial import untried
 from vps.views.agent import needed_by
 from vps.views.home import strips
 from vps.xen.messages import Verb
@@ -236,6 +238,21 @@ def test_an_installation_may_demand_a_trial_before_an_upload_stands_in_a_menu(
         save_menu(domu, [draft], cast.owner)
     end(mouth, begun(cast, version), verdict="root_prompt")
     assert save_menu(domu, [draft], cast.owner).verb == "prepare"
+
+
+def test_what_booted_well_or_cannot_be_tried_needs_no_trial(
+    cast: Cast, domu: Domu, version: KernelVersion, settings: Any
+) -> None:
+    settings.BERTH_TRIAL_DEMANDED = True
+    assert "was not tried yet" in untried(version)
+    record = BootRecord.objects.create(domu=domu, run=uuid4(), version=version, booted_at=timezone.now())
+    assert "was not tried yet" in untried(version)
+    record.seen_well("console")
+    assert untried(version) == ""
+    direct_only = make_version(cast.tenant, "direct-only")
+    paths = {**direct_only.report["paths"], "pvgrub": "GRUB cannot read it.", "direct_pv": "ok"}
+    direct_only.report = {**direct_only.report, "paths": paths, "pvh": False}
+    assert direct_only.loader_path == "" and untried(direct_only) == ""
 
 
 def test_kernels_of_the_catalogue_need_no_trial(

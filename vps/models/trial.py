@@ -226,10 +226,17 @@ _ENDED = frozenset({State.DONE, State.FAILED, State.REFUSED, State.SUPERSEDED, S
 
 
 def untried(version: KernelVersion) -> str:
-    """Why a version may not be booted before it was tried; "" when it may. Only where the installation demands it."""
-    if not settings.BERTH_TRIAL_DEMANDED or version.kernel.tenant_id is None:
+    """Why a version may not be booted before it was tried; "" when it may. Only where the installation demands it.
+
+    What no loader takes cannot be tried, and boots directly only with an operator's approval; what a server booted
+    well has shown more than a trial shows.
+    """
+    if not settings.BERTH_TRIAL_DEMANDED or version.kernel.tenant_id is None or not version.loader_path:
         return ""
-    if version.trials.filter(verdict__in=sorted(GOOD)).exists():
+    if (
+        version.trials.filter(verdict__in=sorted(GOOD)).exists()
+        or version.boot_records.filter(well=True).exists()
+    ):
         return ""
     return _("%(version)s was not tried yet, which this installation demands; its page has the button.") % {
         "version": version
