@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -52,6 +52,7 @@ _UNREADABLE = (
 _PASSING = (DatabaseError, RedisError, OSError, MemoryError)  # nobody's fault: the report is read again
 _LISTS = ("domains", "domus", "alarms", "bridges")
 _NUMBERS = ("domid", "memory_mib", "vcpus", "cpus", "disk_mib", "free_disk_mib", "free_memory_mib")
+REFUSED_AN_HOUR = 60  # of one dom0 that become events
 MAX_RESULT = 600_000  # characters of JSON: 64 KiB of a log, of which each byte may become six
 MAX_TEXT = 8000  # characters of a dom0's own words that are kept
 
@@ -107,6 +108,12 @@ def apply(dom0: Dom0, text: str) -> tuple[UUID, int] | None:
 
 def _refused(dom0: Dom0, why: str) -> None:
     log.warning("report of %s refused: %s", dom0, why)
+    since = timezone.now() - timedelta(hours=1)
+    count = Event.objects.filter(kind="report.refused", dom0=dom0, at__gte=since).count()
+    if count >= REFUSED_AN_HOUR:
+        return  # a dom0 in strange hands shall not fill the database
+    if count == REFUSED_AN_HOUR - 1:
+        why = f"{why[:400]} (Until the hour is over, more of them stand in the collector's log only.)"
     Event.record(
         "report.refused", _("A report of %(dom0)s was refused") % {"dom0": dom0}, dom0=dom0, reason=why[:500]
     )

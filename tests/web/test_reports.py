@@ -295,6 +295,20 @@ def test_what_is_nested_deeply_is_refused_before_it_is_kept(mouth: Mouth, domu: 
     assert "nested more than 50 deep" in Event.objects.get(kind="report.refused").reason
 
 
+def test_a_dom0_in_strange_hands_does_not_fill_the_database(mouth: Mouth) -> None:
+    other = make_dom0("dom0-b")
+    for _ in range(reports.REFUSED_AN_HOUR + 5):
+        assert reports.apply(mouth.dom0, "rubbish") is None
+    refused = Event.objects.filter(kind="report.refused", dom0=mouth.dom0)
+    assert refused.count() == reports.REFUSED_AN_HOUR
+    assert "in the collector's log only" in refused.latest("pk").reason
+    reports.apply(other, "rubbish")
+    assert Event.objects.filter(kind="report.refused", dom0=other).count() == 1
+    refused.update(at=timezone.now() - timedelta(hours=2))
+    reports.apply(mouth.dom0, "rubbish")
+    assert refused.count() == reports.REFUSED_AN_HOUR + 1
+
+
 def test_a_fault_of_ours_keeps_no_other_report_waiting(
     mouth: Mouth, domu: Domu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
