@@ -82,8 +82,7 @@ def apply(dom0: Dom0, text: str) -> tuple[UUID, int] | None:
         _refused(dom0, str(error))
         return None
     with transaction.atomic():
-        # Not the key: whoever writes an operation of this dom0 meanwhile holds its domU, which we may want next.
-        locked = Dom0.objects.select_for_update(no_key=True).get(pk=dom0.pk)
+        locked = Dom0.lock(dom0.pk)
         last = locked.last_seq if locked.journal == report.journal else 0
         if report.seq and report.seq <= last:
             return report.journal, report.seq

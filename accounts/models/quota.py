@@ -126,7 +126,7 @@ def grant_default(tenant: Tenant, by: User | None = None) -> None:
 def set_limits(tenant: Tenant, limits: Mapping[str, int], reason: str, by: User) -> dict[str, dict[str, int]]:
     """Bring the limits to these numbers by lines that say why; {"before", "after"} of those that changed."""
     with transaction.atomic():
-        Tenant.objects.select_for_update().get(pk=tenant.pk)
+        Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
         now = sums(tenant)
         before = {name: now[name]["limit"] for name, limit in limits.items() if limit != now[name]["limit"]}
         after = {name: limits[name] for name in before}
@@ -149,7 +149,7 @@ def use(
     exceeds (an operator's decision, or something that exists already).
     """
     with transaction.atomic():
-        Tenant.objects.select_for_update().get(pk=tenant.pk)
+        Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
         if not over:
             _check(tenant, amounts)
         QuotaEntry.objects.bulk_create(
@@ -190,7 +190,7 @@ def used_by_each(subjects: Iterable[str]) -> dict[str, dict[str, int]]:
 def release(tenant: Tenant, subject: str, reason: str, by: User | None = None) -> None:
     """Take back all that is booked on `subject`; a second call finds nothing left to take."""
     with transaction.atomic():
-        Tenant.objects.select_for_update().get(pk=tenant.pk)
+        Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
         booked = used_by(subject)
         use(tenant, {r: -amount for r, amount in booked.items()}, subject, reason, by, over=True)
 

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import models, transaction
@@ -154,6 +155,15 @@ class Dom0(models.Model):
             }
         return ""
 
+    @classmethod
+    def lock(cls, pk: UUID) -> Dom0:
+        """The row, locked until the transaction ends. Whoever books room takes it first, before domUs and tenants.
+
+        So does the collector (vps.reports): in another order the two could wait for each other. Not the key: whoever
+        writes an operation of this dom0 refers to it while holding a domU, which may be wanted next.
+        """
+        return cls.objects.select_for_update(no_key=True).get(pk=pk)
+
     def promise(self, amounts: Mapping[str, int], subject: str, reason: str) -> None:
         """Book room without asking whether it is there (`place` asks, under the lock of this row)."""
         CapacityEntry.objects.bulk_create(
@@ -165,7 +175,7 @@ class Dom0(models.Model):
     def place(self, memory_mib: int, vcpus: int, disk_mib: int, subject: str, reason: str) -> None:
         """Book the room of a server. Raises NoRoom, and then books nothing."""
         with transaction.atomic():
-            locked = Dom0.objects.select_for_update().get(pk=self.pk)
+            locked = Dom0.lock(self.pk)
             if why := locked.why_not(memory_mib, vcpus, disk_mib):
                 raise NoRoom(why)
             locked.promise({"memory_mib": memory_mib, "disk_mib": disk_mib + BOOT_DISK_MIB}, subject, reason)
@@ -173,7 +183,7 @@ class Dom0(models.Model):
     def extend(self, more_mib: int, vcpus: int, subject: str, reason: str) -> None:
         """Book more (or less) memory for a server that is here. Raises NoRoom, and then books nothing."""
         with transaction.atomic():
-            locked = Dom0.objects.select_for_update().get(pk=self.pk)
+            locked = Dom0.lock(self.pk)
             if why := locked.why_not_larger(more_mib, vcpus):
                 raise NoRoom(why)
             locked.promise({"memory_mib": more_mib}, subject, reason)
@@ -216,7 +226,7 @@ class Dom0(models.Model):
     def give_back(self, subject: str, reason: str) -> None:
         """Take back all that is booked on `subject`."""
         with transaction.atomic():
-            Dom0.objects.select_for_update().get(pk=self.pk)
+            Dom0.lock(self.pk)
             booked = self.promised_to(subject)
             self.promise({resource: -amount for resource, amount in booked.items()}, subject, reason)
 

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from accounts.models.quota import use, used_by
 from vps.models.conflict import Conflict
+from vps.models.dom0 import Dom0
 from vps.models.domu import Domu
 from vps.models.event import Event
 from vps.models.holding import quota_of, settle
@@ -57,6 +58,7 @@ def delete(domu: Domu, by: User, reason: str = "") -> Operation:
 def undelete(domu: Domu, by: User) -> Operation:
     """Take it back as it was, stopped. Raises Conflict, QuotaExceeded, NoRoom; then nothing changes."""
     with transaction.atomic():
+        Dom0.lock(domu.dom0_id)
         fresh = Domu.objects.select_for_update().get(pk=domu.pk)
         if not fresh.is_kept:
             raise Conflict(

@@ -242,6 +242,7 @@ class Request(models.Model):
     ) -> Domu:
         """Make the server on `dom0`. Raises Conflict, NoRoom, QuotaExceeded."""
         with transaction.atomic():
+            Dom0.lock(dom0.pk)
             self._take(by, words, size)
             domu = Domu.objects.create(
                 tenant=self.tenant,
@@ -281,9 +282,10 @@ class Request(models.Model):
 
     def approve_size(self, by: User, *, words: str = "", size: Mapping[str, int] | None = None) -> Operation:
         """Make the server larger at its next boot. Raises Conflict, NoRoom, QuotaExceeded."""
+        assert self.domu is not None
         with transaction.atomic():
+            Dom0.lock(self.domu.dom0_id)
             self._take(by, words, size)
-            assert self.domu is not None
             self._approved(by, domu=self.domu)
             return resize(self.domu, by, self.memory_mib, self.vcpus, words)
 

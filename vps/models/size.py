@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy
 from accounts.models import User
 from accounts.models.quota import use, used_by
 from vps.models.conflict import Conflict
+from vps.models.dom0 import Dom0
 from vps.models.domu import Domu
 from vps.models.event import Event
 from vps.models.holding import settle
@@ -44,6 +45,7 @@ def more_than_held(domu: Domu, memory_mib: int, vcpus: int) -> dict[str, int]:
 def shrink(domu: Domu, by: User, memory_mib: int, vcpus: int) -> Operation:
     """Take a size for which nothing more has to be booked. Raises Conflict."""
     with transaction.atomic():
+        Dom0.lock(domu.dom0_id)
         fresh = Domu.objects.select_for_update().get(pk=domu.pk)
         if more_than_held(fresh, memory_mib, vcpus):
             raise Conflict(
@@ -59,6 +61,7 @@ def resize(domu: Domu, by: User, memory_mib: int, vcpus: int, reason: str = "") 
     Conflict, NoRoom, QuotaExceeded.
     """
     with transaction.atomic():
+        Dom0.lock(domu.dom0_id)
         fresh = Domu.objects.select_for_update().get(pk=domu.pk)
         before = {"memory_mib": fresh.memory_mib, "vcpus": fresh.vcpus}
         after = {"memory_mib": memory_mib, "vcpus": vcpus}
