@@ -31,6 +31,7 @@ from vps.signing import signing_key
 from vps.xen.messages import Channels, Generation, Note, NoteKind, Order, Verb
 
 log = logging.getLogger(__name__)
+_BUILDING = frozenset({Verb.PREPARE, Verb.START, Verb.REBOOT, Verb.TRY})  # what has a dom0 build something
 
 
 @cache
@@ -113,7 +114,11 @@ def send(operation: Operation) -> bool:
 
 def _take_back_unapproved(row: Operation) -> bool:
     """Whether an order that no dom0 has taken yet would boot directly what may not any more: it is cancelled then."""
-    if row.domu is None or not (wanting := wanted_unapproved(row.domu.tenant, row.body)):
+    if (
+        row.domu is None
+        or row.verb not in _BUILDING
+        or not (wanting := wanted_unapproved(row.domu.tenant, row.body))
+    ):
         return False
     with suppress(Conflict):  # it ended just now
         row.domu.cancel(row, None, refusal_of(wanting))

@@ -206,6 +206,21 @@ def test_an_order_that_waits_is_taken_back_with_it(
     assert "generic 1 may not boot directly" in said.reason and said.actor is None
 
 
+@pytest.mark.parametrize("verb", ["shutdown", "destroy"])
+def test_an_order_that_builds_nothing_waits_on(
+    cast: Cast, mouth: Mouth, direct: Domu, rung: list[Operation], verb: str
+) -> None:
+    direct.start(cast.owner)
+    finish(mouth, direct)
+    mouth.inventory({direct: "running"})
+    direct.refresh_from_db()
+    order = direct.order(_verb(verb), cast.owner)
+    DirectApproval.objects.get().revoke(cast.second, "a hole was found")
+    really_send(order)
+    order.refresh_from_db()
+    assert order.is_open and order.cancel_asked_at is None
+
+
 def test_a_locked_server_forgets_as_well(cast: Cast, direct: Domu) -> None:
     Domu.objects.filter(pk=direct.pk).update(locked="abuse")
     DirectApproval.objects.get().revoke(cast.operator, "a hole")

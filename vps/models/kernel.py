@@ -18,6 +18,7 @@ from vps.models.conflict import Conflict
 from vps.models.event import Event
 from vps.xen.description import BlobRef, GuestOS
 from vps.xen.loaders import PVGRUB_PVH, LoaderKind, pv_kind, why_not_pvh
+from vps.xen.reconcile import Observed
 
 
 class Blob(models.Model):
@@ -221,6 +222,8 @@ class KernelVersion(models.Model):
         What a saved menu names that a server has or will get, what runs, what is tried or armed, and what a server
         booted well last: the way back.
         """
+        from vps.models.boot_try import OPEN
+
         entry = self.boot_entries.filter(
             menu__domu__purged_at=None,
             menu__serial__gte=Least("menu__domu__menu_serial", "menu__domu__prepared_serial"),
@@ -230,9 +233,11 @@ class KernelVersion(models.Model):
                 "name": entry.menu.domu.name
             }
         runs = self.boot_records.filter(domu__purged_at=None)
-        if (run := runs.filter(ended_at=None).exclude(domu__observed="gone").first()) is not None:
+        if (
+            run := runs.filter(ended_at=None).exclude(domu__observed=Observed.GONE.value).first()
+        ) is not None:
             return _("%(name)s runs it.") % {"name": run.domu.name}
-        tried = self.boot_entries.filter(menu__tries__state__in=("asked", "armed", "trying")).first()
+        tried = self.boot_entries.filter(menu__tries__state__in=OPEN).first()
         if tried is not None:
             return _("%(name)s tries it, or boots it next.") % {"name": tried.menu.domu.name}
         newer = self.boot_records.model.objects.filter(
